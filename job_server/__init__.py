@@ -1,0 +1,1 @@
+"""Does the work of a job and records its one outcome."""
