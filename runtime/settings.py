@@ -1,0 +1,226 @@
+"""Settings of a process, from the environment and nowhere else: read once, at the start, and checked there."""
+
+import difflib
+import fnmatch
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
+
+import annotated_types as at
+from pydantic import Field, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, ErrorDetails, core_schema
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "HASTY_"
+FILE_SUFFIX = "_FILE"
+EXIT_BAD_SETTINGS = 2
+
+# Everything any part of Hasty reads, so that one part does not take another's variable for a typing error.
+KNOWN = frozenset(
+    PREFIX + name
+    for name in (
+        "ACK_WAIT_S",
+        "API_MONGO_URL",
+        "BIND_HOST",
+        "BIND_PORT",
+        "COOLDOWN_S",
+        "FAULTS_DIR",
+        "HTTP_PORT",
+        "JOB_CONCURRENCY",
+        "JOB_MONGO_URL",
+        "JOB_SLEEP_MAX_S",
+        "JOB_SLEEP_MIN_S",
+        "JOB_TIMEOUT_S",
+        "LOG_FORMAT",
+        "LOG_LEVEL",
+        "NATS_SETUP_URL",
+        "NATS_URL",
+        "OVERDUE_S",
+        "SHUTDOWN_GRACE_S",
+        "SILENCE_S",
+        "URL",
+    )
+)
+# Names that compose and the tests make up freely, such as the parts of an address.
+KNOWN_PATTERNS = (f"{PREFIX}*_MONGO_*", f"{PREFIX}NATS_*", f"{PREFIX}*{FILE_SUFFIX}")
+
+S = TypeVar("S", bound=BaseSettings)
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class UrlOf:
+    """Annotates a text setting that must be a URL of one of these schemes.
+
+    With `several`, a comma-separated list of such URLs.
+    """
+
+    schemes: tuple[str, ...]
+    several: bool = False
+
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Let pydantic call `check` after its own checks."""
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def check(self, value: str) -> str:
+        """Return the value as it is; ValueError when it is not such a URL."""
+        for url in value.split(",") if self.several else (value,):
+            scheme, separator, rest = url.strip().partition("://")
+            if scheme not in self.schemes or not separator or not rest.strip("/"):
+                raise ValueError
+        return value
+
+    def __str__(self) -> str:
+        starts = " or ".join(f"{scheme}://" for scheme in self.schemes)
+        return f"a URL that starts with {starts}" + (" (several: separated by commas)" if self.several else "")
+
+
+class ProcessSettings(BaseSettings):
+    """What every Hasty process needs to be told; a service adds its own fields in a subclass.
+
+    Field `x` is the variable `HASTY_X`; an empty variable counts as not set. Names that end in `_s` are seconds.
+    """
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    nats_url: Annotated[str, UrlOf(("nats", "tls", "ws", "wss"), several=True)] = "nats://127.0.0.1:4222"
+    bind_host: str = "127.0.0.1"
+    bind_port: int = Field(ge=0, le=65535)
+    shutdown_grace_s: float = Field(default=10, ge=0, allow_inf_nan=False)
+    ack_wait_s: Seconds = 50
+    silence_s: Seconds = 20
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] | None = None
+
+
+def load(cls: type[S], known: Collection[str] = KNOWN) -> S:
+    """Read a service's settings from the environment.
+
+    A URL setting may come from a file: `HASTY_X_URL_FILE` names it. Whatever is wrong is told on stderr, one line for
+    each variable, without passwords. A variable that looks like a mistyped one of `known` or of `cls` is warned about.
+
+    Raises:
+        SystemExit: with code 2, when a value is missing or wrong.
+    """
+    environment = {name.upper(): value for name, value in os.environ.items() if value}
+    for warning in _mistyped(environment, {*known, *map(_variable, cls.model_fields)}):
+        _tell(warning)
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for field in cls.model_fields:
+        try:
+            values |= _from_file(field, environment)
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        _refuse(problems)
+    try:
+        return cls(**values)
+    except ValidationError as error:
+        _refuse([_problem(cls, details) for details in error.errors(include_url=False)])
+
+
+def without_credentials(url: str) -> str:
+    """A URL, or several separated by commas, as it may be shown: without user, password and options."""
+    return re.sub(r"\?.*", "", re.sub(r"((?:^|,)[a-z][a-z0-9+.-]*://|^)(?:(?!,[a-z0-9+.-]+://).)*@", r"\1", url))
+
+
+def _variable(field: str) -> str:
+    return PREFIX + field.upper()
+
+
+def _from_file(field: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The value of a URL setting whose variable with `_FILE` names a file; ValueError when that cannot be done."""
+    variable = _variable(field)
+    path = environment.get(variable + FILE_SUFFIX)
+    if not field.endswith("_url") or path is None:
+        return {}
+    if variable in environment:
+        raise ValueError(f"{variable} and {variable}{FILE_SUFFIX} are both set: set one of them")
+    try:
+        return {field: Path(path).read_text(encoding="utf-8").strip()}
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        message = f"{variable}{FILE_SUFFIX} is {path!r}: it must name a file that can be read ({why})"
+        raise ValueError(message) from error
+
+
+def _problem(cls: type[BaseSettings], details: ErrorDetails) -> str:
+    """One line about one wrong setting."""
+    if not details["loc"]:  # a rule between several settings: its own words name them
+        return _own_words(details)
+    field = str(details["loc"][0])
+    must = f"it must be {_may_hold(field, cls.model_fields[field])}" if field in cls.model_fields else details["msg"]
+    if details["type"] == "missing":
+        return f"{_variable(field)} is not set: {must}"
+    if details["type"] == "value_error" and _own_words(details):
+        must = _own_words(details)
+    value = details["input"]
+    shown = without_credentials(value) if isinstance(value, str) and field.endswith("_url") else value
+    return f"{_variable(field)} is {shown!r}: {must}"
+
+
+def _own_words(details: ErrorDetails) -> str:
+    return str(details.get("ctx", {}).get("error", details["msg"]))
+
+
+def _may_hold(field: str, info: FieldInfo) -> str:
+    """What a setting may hold, in words, from its type and bounds."""
+    urls = [str(rule) for rule in info.metadata if isinstance(rule, UrlOf)]
+    if urls:
+        return urls[0]
+    choices = [str(choice) for choice in _choices(info.annotation)]
+    if choices:
+        return f"one of {', '.join(choices)}"
+    if info.annotation is bool:
+        return "true or false"
+    kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
+    kind = kinds.get(info.annotation, "text")
+    unit = " of seconds" if field.endswith("_s") and kind != "text" else ""
+    return f"{kind}{unit}{_bounds(info.metadata)}"
+
+
+def _choices(annotation: Any) -> Iterator[object]:
+    for part in (annotation, *get_args(annotation)):
+        if get_origin(part) is Literal:
+            yield from get_args(part)
+
+
+def _bounds(rules: Collection[Any]) -> str:
+    words: list[str] = []
+    for rule in rules:
+        if isinstance(rule, at.Gt):
+            words.append(f"above {rule.gt}")
+        elif isinstance(rule, at.Ge):
+            words.append(f"not below {rule.ge}")
+        elif isinstance(rule, at.Lt):
+            words.append(f"below {rule.lt}")
+        elif isinstance(rule, at.Le):
+            words.append(f"not above {rule.le}")
+    return f" {' and '.join(words)}" if words else ""
+
+
+def _mistyped(environment: Mapping[str, str], known: Collection[str]) -> Iterator[str]:
+    names = {name.removeprefix(PREFIX): name for name in known}
+    for variable in sorted(environment):
+        if not variable.startswith(PREFIX) or variable in known:
+            continue
+        if any(fnmatch.fnmatchcase(variable, pattern) for pattern in KNOWN_PATTERNS):
+            continue
+        for close in difflib.get_close_matches(variable.removeprefix(PREFIX), names, n=1, cutoff=0.8):
+            yield f"{variable} is not a setting of Hasty and is ignored: did you mean {names[close]}?"
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(" ".join(line.split()) + "\n")
+
+
+def _refuse(problems: Collection[str]) -> NoReturn:
+    for problem in problems:
+        _tell(problem)
+    raise SystemExit(EXIT_BAD_SETTINGS)
