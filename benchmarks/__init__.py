@@ -1,0 +1,1 @@
+"""What Hasty costs, measured beside what the same HTTP server costs when it does nothing."""

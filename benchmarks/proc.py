@@ -1,0 +1,60 @@
+"""What a process and its children have used, from /proc."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+MEBI = 1024  # kB per MiB
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory in MiB: all of it, and with shared pages divided among those who share them."""
+
+    rss_mb: float
+    pss_mb: float
+
+
+def family(pid: int) -> Iterator[int]:
+    """The process and everything it started: nginx's work is done by its children."""
+    yield pid
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            yield from family(int(child))
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU, user and system, that the family has used so far."""
+    total = 0
+    for member in family(pid):
+        # The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it.
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS_PER_S
+
+
+def memory(pid: int) -> Memory:
+    """Memory of the family now."""
+    rss_kb = pss_kb = 0
+    for member in family(pid):
+        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "Rss":
+                rss_kb += int(value.split()[0])
+            elif name == "Pss":
+                pss_kb += int(value.split()[0])
+    return Memory(rss_kb / MEBI, pss_kb / MEBI)
+
+
+class CpuMeter:
+    """CPU used by named processes since the meter was made."""
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._pids = dict(pids)
+        self._before = {name: cpu_s(pid) for name, pid in self._pids.items()}
+
+    def us_per(self, jobs: int) -> dict[str, float]:
+        """Microseconds per job, by the process's name."""
+        return {name: (cpu_s(pid) - self._before[name]) * 1e6 / jobs for name, pid in self._pids.items()}

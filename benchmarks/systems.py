@@ -1,0 +1,139 @@
+"""The two systems that are measured: the limit and Hasty, each a local stack with nginx in front."""
+
+import asyncio
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from secrets import token_hex
+
+import httpx
+
+from benchmarks.load import BenchmarkError, Load, post_jobs
+from benchmarks.proc import Memory, memory
+from local_stack.config import StackConfig
+from local_stack.stack import Stack
+
+ROOT = Path(__file__).resolve().parent.parent
+POLL_S = 0.05
+DRAIN_TIMEOUT_S = 300
+# Defaults but for these: jobs that take no time, so that the system's own work is all there is.
+NO_SLEEP = {"HASTY_JOB_SLEEP_MIN_S": "0", "HASTY_JOB_SLEEP_MAX_S": "0"}
+# The parts that the limit has no use for: never started, never reached.
+NOWHERE_NATS = "nats://127.0.0.1:1"
+NOWHERE_MONGO = "mongodb://127.0.0.1:1"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the services' own counters say."""
+
+    accepted: float
+    applied: float
+    started: float
+    held: float
+
+
+class System:
+    """A running stack, and what can be measured of it."""
+
+    def __init__(self, stack: Stack, http: httpx.AsyncClient) -> None:
+        self.stack = stack
+        self.loads: list[Load] = []
+        self._http = http
+
+    async def load(self, *, connections: int, seconds: float | None = None, jobs: int = 0) -> Load:
+        """Post jobs through nginx and remember the load for the audit."""
+        load = await post_jobs(self.stack.url, connections=connections, seconds=seconds, jobs=jobs)
+        self.loads.append(load)
+        return load
+
+    def pids(self, *roles: str) -> dict[str, int]:
+        """The running children by name, of the given roles or all."""
+        return {
+            name: child.pid
+            for name, child in self.stack.children.items()
+            if child.pid is not None and (not roles or child.role in roles)
+        }
+
+    def memory(self) -> dict[str, Memory]:
+        """The memory of every child now."""
+        return {name: memory(pid) for name, pid in self.pids().items()}
+
+    async def counts(self) -> Counts:
+        """The counters of all services, added up."""
+        totals: dict[str, float] = {}
+        for child in list(self.stack.children.values()):
+            if child.role in {"api-server", "job-server"} and child.pid is not None:
+                answer = await self._http.get(f"http://{child.address}/metrics")
+                for line in answer.text.splitlines():
+                    if line.startswith("hasty_"):
+                        sample, _, value = line.rpartition(" ")
+                        name = sample.partition("{")[0]
+                        totals[name] = totals.get(name, 0) + float(value)
+        return Counts(
+            accepted=totals.get("hasty_jobs_accepted_total", 0),
+            applied=totals.get("hasty_outcomes_applied_total", 0),
+            started=totals.get("hasty_jobs_started_total", 0),
+            held=totals.get("hasty_jobs_held", 0),
+        )
+
+    async def drained(self) -> float:
+        """Wait until every accepted job has its outcome; the moment it was seen, by `time.monotonic`.
+
+        Raises:
+            BenchmarkError: jobs are still unfinished after minutes.
+        """
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while True:
+            counts = await self.counts()
+            seen = time.monotonic()
+            if counts.applied >= counts.accepted:
+                return seen
+            if seen > deadline:
+                raise BenchmarkError(f"jobs are still unfinished after {DRAIN_TIMEOUT_S} s: {counts}")
+            await asyncio.sleep(POLL_S)
+
+
+@asynccontextmanager
+async def limit(**overrides: object) -> AsyncIterator[System]:
+    """The application that does nothing, behind the same nginx."""
+    command = [sys.executable, "-m", "benchmarks.limit_app"]
+    async with _running(
+        "limit",
+        job_servers=0,
+        nats_url=NOWHERE_NATS,
+        api_mongo_url=NOWHERE_MONGO,
+        job_mongo_url=NOWHERE_MONGO,
+        commands={"api-server": command},
+        **overrides,
+    ) as system:
+        yield system
+
+
+@asynccontextmanager
+async def hasty(
+    *,
+    environment: Mapping[str, str] = NO_SLEEP,
+    commands: Mapping[str, Sequence[str]] | None = None,
+    **overrides: object,
+) -> AsyncIterator[System]:
+    """Hasty as `make up` starts it, with default settings but for `environment`."""
+    async with _running("hasty", environment=environment, commands=commands or {}, **overrides) as system:
+        yield system
+
+
+@asynccontextmanager
+async def _running(name: str, **config: object) -> AsyncIterator[System]:
+    folder = ROOT / ".hasty" / f"bench-{name}-{token_hex(3)}"  # the same disk as `make up` uses
+    try:
+        async with (
+            Stack.running(StackConfig(folder=folder, **config)) as stack,  # type: ignore[arg-type]
+            httpx.AsyncClient(timeout=30) as http,
+        ):
+            yield System(stack, http)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
