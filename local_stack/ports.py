@@ -1,0 +1,68 @@
+"""Ports on the loopback interface that nobody else is given while the stack runs."""
+
+import socket
+import sys
+
+from local_stack.errors import PortInUseError
+
+HOST = "127.0.0.1"
+# Linux lets a child listen on a port that is bound, without listening, by a socket that allows it; a bound port is
+# never given to anyone who asks for any port. Elsewhere the port is only looked up, and may be taken in between.
+CAN_HOLD = sys.platform == "linux"
+
+
+class Port:
+    """One port; chosen by the system when `fixed` is 0."""
+
+    def __init__(self, fixed: int = 0) -> None:
+        self._fixed = fixed
+        self._held: socket.socket | None = None
+        self.number = fixed
+        self.renew()
+
+    @property
+    def address(self) -> str:
+        """`127.0.0.1:<number>`."""
+        return f"{HOST}:{self.number}"
+
+    @property
+    def taken(self) -> bool:
+        """Whether somebody listens on it."""
+        try:
+            _bound(self.number).close()
+        except OSError:
+            return True
+        return False
+
+    def renew(self) -> None:
+        """Let the system choose again; PortInUseError when the port is fixed and somebody has it."""
+        self.close()
+        try:
+            held = _bound(self._fixed)
+        except OSError as error:
+            raise PortInUseError(
+                f"port {self._fixed} cannot be used ({error.strerror}): end what uses it or choose another, "
+                f"as in: make up HASTY_HTTP_PORT={self._fixed + 1}"
+            ) from error
+        self.number = held.getsockname()[1]
+        if CAN_HOLD:
+            self._held = held
+        else:
+            held.close()
+
+    def close(self) -> None:
+        """Give it back."""
+        if self._held is not None:
+            self._held.close()
+            self._held = None
+
+
+def _bound(number: int) -> socket.socket:
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind((HOST, number))
+    except OSError:
+        held.close()
+        raise
+    return held
