@@ -13,16 +13,13 @@ command a line:
 import asyncio
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
-
-from runtime.logs import get_logger
-
-log = get_logger(__name__)
 
 
 @dataclass
@@ -75,7 +72,7 @@ def install() -> None:
         _obey_file(folder / str(os.getpid()))
 
     signal.signal(signal.SIGUSR2, on_signal)
-    log.warning("faults can be injected into this process", folder=_FOLDER)
+    _tell(f"faults can be injected into this process by {_FOLDER}")
 
 
 def _pass(name: str) -> None:
@@ -88,21 +85,38 @@ def _pass(name: str) -> None:
 
 
 def _obey_file(path: Path) -> None:
-    # Read and removed before anything is obeyed: this runs in the loop's own thread, so nothing passes in between.
-    lines = path.read_text(encoding="utf-8").splitlines()
-    path.unlink()
+    """Never raises: it runs in a signal handler, where an exception would come up anywhere in the program."""
+    try:
+        # Read and removed before anything is obeyed: this is the loop's own thread, so nothing passes in between.
+        lines = path.read_text(encoding="utf-8").splitlines()
+        path.unlink()
+    except OSError as error:
+        _tell(f"no fault to inject: {error}")
+        return
     for line in lines:
-        log.warning("fault injected", command=line)
-        match line.split():
-            case ["crash", point]:
-                _armed[point] = 1
-            case ["crash", point, nth]:
-                _armed[point] = int(nth)
-            case ["block", seconds]:
-                time.sleep(float(seconds))
-            case ["clock", seconds]:
-                _faults.shift_s = float(seconds)
-            case [name] if name in _faults.commands:
-                _faults.commands[name]()
-            case _:
-                log.error("no such fault", command=line)
+        _tell(f"fault injected: {line}")
+        try:
+            _obey(line.split())
+        except ValueError as error:
+            _tell(f"not a fault: {line}: {error}")
+
+
+def _obey(command: list[str]) -> None:
+    match command:
+        case ["crash", point]:
+            _armed[point] = 1
+        case ["crash", point, nth]:
+            _armed[point] = int(nth)
+        case ["block", seconds]:
+            time.sleep(float(seconds))
+        case ["clock", seconds]:
+            _faults.shift_s = float(seconds)
+        case [name] if name in _faults.commands:
+            _faults.commands[name]()
+        case _:
+            raise ValueError("nobody here knows it")
+
+
+def _tell(line: str) -> None:
+    # Not a log line: the signal may have come in the middle of one, while the log's lock is held.
+    os.write(sys.stderr.fileno(), f"{line}\n".encode())

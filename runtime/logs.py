@@ -100,13 +100,18 @@ def _json() -> list[Processor]:
 
 
 def _text(*, verbose: bool) -> list[Processor]:
-    """Text for a terminal: an exception is one line, or a whole traceback when verbose."""
-    shorten = structlog.processors.ExceptionRenderer(_one_line_of)
+    """Text for people: an exception is part of its line, or a whole traceback below it when verbose."""
     console = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
-    return [console] if verbose else [shorten, console]
+    return [console] if verbose else [structlog.processors.ExceptionRenderer(_one_line_of), _keep_in_line, console]
 
 
 def _one_line_of(exc_info: ExcInfo) -> str:
     return one_line(exc_info[1])
+
+
+def _keep_in_line(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    if "exception" in event:
+        event["because"] = event.pop("exception")
+    return event

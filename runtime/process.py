@@ -115,12 +115,14 @@ async def _whole_life(main: Callable[[Stopping], Coroutine[None, None, int | Non
     _stop_on_signals(loop, stopping)
     watchdog = LoopWatchdog(loop, silence_s)
     watchdog.start()
+    code = EXIT_FAILED
     try:
         code = await main(stopping) or 0
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the outermost place there is
         code = _explain(error)
-    watchdog.stop()
-    threading.Thread(target=_exit_anyway, args=(code,), name="exit", daemon=True).start()
+    finally:
+        watchdog.stop()
+        threading.Thread(target=_exit_anyway, args=(code,), name="exit", daemon=True).start()
     return code
 
 

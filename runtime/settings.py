@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import annotated_types as at
 from pydantic import Field, GetCoreSchemaHandler, ValidationError
@@ -110,19 +110,24 @@ def load(cls: type[S], known: Collection[str] = KNOWN) -> S:
     environment = {name.upper(): value for name, value in os.environ.items() if value}
     for warning in _mistyped(environment, {*known, *map(_variable, cls.model_fields)}):
         _tell(warning)
-    problems: list[str] = []
     values: dict[str, Any] = {}
+    problems: dict[str, str] = {}  # by field; "" stands for a rule between several fields
     for field in cls.model_fields:
         try:
             values |= _from_file(field, environment)
         except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        _refuse(problems)
+            problems[field] = str(error)
     try:
-        return cls(**values)
+        settings = cls(**values)
     except ValidationError as error:
-        _refuse([_problem(cls, details) for details in error.errors(include_url=False)])
+        for details in error.errors(include_url=False):
+            field = str(details["loc"][0]) if details["loc"] else ""
+            problems.setdefault(field, _problem(cls, field, details))
+    if not problems:
+        return settings
+    for problem in problems.values():
+        _tell(problem)
+    raise SystemExit(EXIT_BAD_SETTINGS)
 
 
 def without_credentials(url: str) -> str:
@@ -150,12 +155,11 @@ def _from_file(field: str, environment: Mapping[str, str]) -> dict[str, str]:
         raise ValueError(message) from error
 
 
-def _problem(cls: type[BaseSettings], details: ErrorDetails) -> str:
-    """One line about one wrong setting."""
-    if not details["loc"]:  # a rule between several settings: its own words name them
+def _problem(cls: type[BaseSettings], field: str, details: ErrorDetails) -> str:
+    """One line about one wrong setting, or in its own words about a rule between several of them."""
+    if not field:
         return _own_words(details)
-    field = str(details["loc"][0])
-    must = f"it must be {_may_hold(field, cls.model_fields[field])}" if field in cls.model_fields else details["msg"]
+    must = f"it must be {_may_hold(field, cls.model_fields[field])}"
     if details["type"] == "missing":
         return f"{_variable(field)} is not set: {must}"
     if details["type"] == "value_error" and _own_words(details):
@@ -192,16 +196,14 @@ def _choices(annotation: Any) -> Iterator[object]:
 
 
 def _bounds(rules: Collection[Any]) -> str:
-    words: list[str] = []
-    for rule in rules:
-        if isinstance(rule, at.Gt):
-            words.append(f"above {rule.gt}")
-        elif isinstance(rule, at.Ge):
-            words.append(f"not below {rule.ge}")
-        elif isinstance(rule, at.Lt):
-            words.append(f"below {rule.lt}")
-        elif isinstance(rule, at.Le):
-            words.append(f"not above {rule.le}")
+    lowest = [rule.ge for rule in rules if isinstance(rule, at.Ge)]
+    highest = [rule.le for rule in rules if isinstance(rule, at.Le)]
+    above = [rule.gt for rule in rules if isinstance(rule, at.Gt)]
+    below = [rule.lt for rule in rules if isinstance(rule, at.Lt)]
+    words = [f"from {lowest[0]} to {highest[0]}"] if lowest and highest else []
+    words += [f"not below {bound}" for bound in lowest if not highest]
+    words += [f"not above {bound}" for bound in highest if not lowest]
+    words += [f"above {bound}" for bound in above] + [f"below {bound}" for bound in below]
     return f" {' and '.join(words)}" if words else ""
 
 
@@ -218,9 +220,3 @@ def _mistyped(environment: Mapping[str, str], known: Collection[str]) -> Iterato
 
 def _tell(line: str) -> None:
     sys.stderr.write(" ".join(line.split()) + "\n")
-
-
-def _refuse(problems: Collection[str]) -> NoReturn:
-    for problem in problems:
-        _tell(problem)
-    raise SystemExit(EXIT_BAD_SETTINGS)
