@@ -1,0 +1,354 @@
+"""What the api-server does: admit, tell, dispatch, report. Each use case loads, decides and saves."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+from api_server import domain
+from api_server.domain import Admit, Job, Outcome, Run, Status, TooSoon
+from api_server.errors import Busy, StoreUnavailable, TooSoonError
+from api_server.metrics import ACCEPTED, APPLIED, DISPATCHED, REFUSED, SET_ASIDE
+from messaging.events import JobFacts, NotUnderstood, Outgoing, Subject, decode, encode
+from runtime.batching import Batcher, Overloaded
+from runtime.crash_points import crash_point
+from runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
+
+    from messaging.jetstream import Delivery
+
+_Answer = TypeVar("_Answer")
+
+log = get_logger(__name__)
+
+REQUEST_DEADLINE_S: Final = 2.8
+"""A caller hears something within 3 seconds, whatever hangs."""
+
+LEASE: Final = timedelta(seconds=5)
+"""How long a new job is its own api-server's to dispatch, before any dispatcher may take it.
+
+Taking it too early does no harm: both publish under the same message id, and the broker keeps one.
+"""
+
+MARK_EVERY_S: Final = 1.0
+"""Marks of dispatched jobs are written together this often: well within the lease."""
+
+SWEEP_EVERY_S: Final = 1.0
+SWEEP_SIZE: Final = 500
+ADMIT_AT_ONCE: Final = 128
+TELL_AT_ONCE: Final = 256
+DISPATCH_AT_ONCE: Final = 256
+WAITING_MAX: Final = 10_000
+PAUSE_AFTER_FAILURE_S: Final = 0.5
+_DATA_KEPT: Final = 64 * 1024
+
+STATUS_OF: Final = {Subject.FINISHED: Status.FINISHED, Subject.CANCELLED: Status.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A message that cannot be understood: `key` is unique, `data` cut at 64 KiB, `reason` one line."""
+
+    key: str
+    subject: str
+    data: bytes
+    reason: str
+    at: datetime
+
+
+class Store(Protocol):
+    """What the service needs of its database; see `api_server.store.JobStore`."""
+
+    async def latest_runs(self, object_ids: Sequence[str]) -> dict[str, Run]: ...
+    async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]: ...
+    async def get(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
+    async def due(self, until: datetime, limit: int) -> list[Job]: ...
+    async def mark_dispatched(self, job_ids: Sequence[str], dispatches: int, due: datetime) -> None: ...
+    async def make_all_due(self, now: datetime) -> int: ...
+    async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]: ...
+    async def set_aside(self, messages: Sequence[SetAside]) -> None: ...
+
+
+class Broker(Protocol):
+    """What the service needs of the broker; see `messaging.jetstream.JetStream`."""
+
+    @property
+    def connected(self) -> bool: ...
+    async def publish(self, messages: Sequence[Outgoing]) -> list[bool]: ...
+    async def ack(self, deliveries: Sequence[Delivery]) -> bool: ...
+    async def nak(self, deliveries: Sequence[Delivery], delay_s: float = 0.0) -> None: ...
+    async def term(self, deliveries: Sequence[Delivery]) -> None: ...
+
+
+def new_job_id() -> str:
+    """Return a fresh job id: a random UUID."""
+    return str(uuid.uuid4())
+
+
+class Service:
+    """The api-server's use cases over a store and a broker.
+
+    `now` gives the database's time; it raises `StoreUnavailable` while that is unknown.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        broker: Broker,
+        *,
+        now: Callable[[], datetime],
+        cooldown: timedelta,
+        overdue: timedelta,
+        new_id: Callable[[], str] = new_job_id,
+    ) -> None:
+        self._store = store
+        self._broker = broker
+        self._now = now
+        self._cooldown = cooldown
+        self._overdue = overdue
+        self._new_id = new_id
+        self._admissions: Batcher[str, str | TooSoon] = Batcher(
+            self._admit, name="admissions", max_batch=ADMIT_AT_ONCE, max_waiting=WAITING_MAX
+        )
+        self._tellings: Batcher[str, Job | None] = Batcher(
+            self._tell, name="tellings", max_batch=TELL_AT_ONCE, max_waiting=WAITING_MAX
+        )
+        self._dispatches: Batcher[Job, None] = Batcher(
+            self._dispatch_new, name="dispatches", max_batch=DISPATCH_AT_ONCE, max_waiting=WAITING_MAX
+        )
+        # Jobs of this process on their way to the broker: no sweep of its own need look at them.
+        self._on_the_way: set[str] = set()
+        # Jobs that the broker holds and whose mark is not written yet.
+        self._unmarked: set[str] = set()
+        self._sweep_now = asyncio.Event()
+        self._look_ahead = False
+
+    # -- admit and tell -------------------------------------------------------------------------------------------
+
+    async def submit(self, object_id: str) -> str:
+        """Make a job for an object; its id, when it is on disk.
+
+        Raises:
+            TooSoonError: within the cooldown of the object's latest job.
+            StoreUnavailable: when the database fails; the job may or may not exist then.
+            Busy: when too many requests wait already.
+        """
+        decision = await self._within_deadline(self._admissions, object_id)
+        if isinstance(decision, TooSoon):
+            REFUSED.inc()
+            raise TooSoonError(decision)
+        return decision
+
+    async def find(self, job_id: str) -> Job | None:
+        """Return a job, or None when there is none with this id.
+
+        Raises:
+            StoreUnavailable: when the database fails.
+            Busy: when too many requests wait already.
+        """
+        return await self._within_deadline(self._tellings, job_id)
+
+    @staticmethod
+    async def _within_deadline(batcher: Batcher[str, _Answer], item: str) -> _Answer:
+        try:
+            async with asyncio.timeout(REQUEST_DEADLINE_S):
+                return await batcher.submit(item)
+        except TimeoutError:
+            raise StoreUnavailable(f"no answer within {REQUEST_DEADLINE_S:g} s") from None
+        except Overloaded:
+            raise Busy from None
+
+    async def _tell(self, job_ids: Sequence[str]) -> list[Job | None]:
+        jobs = await self._store.get(list(set(job_ids)))
+        return [jobs.get(job_id) for job_id in job_ids]
+
+    async def _admit(self, object_ids: Sequence[str]) -> list[str | TooSoon]:
+        """Decide on requests in their order; one look-up and one insert for all, again for those who lost a race."""
+        decided: dict[int, str | TooSoon] = {}
+        while len(decided) < len(object_ids):
+            open_requests = [(n, object_id) for n, object_id in enumerate(object_ids) if n not in decided]
+            now = self._now()
+            latest = await self._store.latest_runs(list({object_id for _, object_id in open_requests}))
+            jobs: dict[int, Job] = {}
+            refused: dict[int, TooSoon] = {}
+            for n, object_id in open_requests:
+                match domain.admit(latest.get(object_id), now, self._cooldown):
+                    case Admit(number):
+                        jobs[n] = Job(Run(object_id, number, self._new_id(), now))
+                        latest[object_id] = jobs[n].run
+                    case TooSoon() as too_soon:
+                        refused[n] = too_soon
+            lost = await self._store.insert(list(jobs.values()), now + LEASE) if jobs else set()
+            stored = [job for job in jobs.values() if job.run.job_id not in lost]
+            self._dispatch(stored)
+            decided |= {n: job.run.job_id for n, job in jobs.items() if job.run.job_id not in lost}
+            # A refusal may have named a job of this very batch that lost its place: then it is decided again.
+            decided |= {n: too_soon for n, too_soon in refused.items() if too_soon.job_id not in lost}
+            ACCEPTED.inc(len(stored))
+        return [decided[n] for n in range(len(object_ids))]
+
+    # -- dispatch -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            try:
+                self._dispatches.post(job)
+            except Overloaded:
+                # The job is its own outbox: the next sweep takes it.
+                return
+            self._on_the_way.add(job.run.job_id)
+
+    async def _dispatch_new(self, jobs: Sequence[Job]) -> list[None]:
+        try:
+            crash_point("api.before_publish")
+            held = await self._broker.publish([_created(job) for job in jobs])
+            crash_point("api.after_publish")
+        finally:
+            self._on_the_way.difference_update(job.run.job_id for job in jobs)
+        self._unmarked.update(job.run.job_id for job, is_held in zip(jobs, held, strict=True) if is_held)
+        DISPATCHED.labels("first").inc(sum(held))
+        return [None] * len(jobs)
+
+    async def mark_dispatched(self) -> None:
+        """Write down which jobs the broker holds; a mark that is lost costs one more, harmless, dispatch."""
+        marks = list(self._unmarked)
+        for start in range(0, len(marks), SWEEP_SIZE):
+            chunk = marks[start : start + SWEEP_SIZE]
+            await self._store.mark_dispatched(chunk, 1, self._now() + domain.overdue_after(1, self._overdue))
+            self._unmarked.difference_update(chunk)
+
+    def look_ahead(self) -> None:
+        """Have the next sweep come at once and take new jobs before their lease is over: the broker is back."""
+        self._look_ahead = True
+        self._sweep_now.set()
+
+    async def sweep(self) -> int:
+        """Publish what is due, whatever the reason; how many the broker holds now."""
+        if not self._broker.connected:
+            return 0
+        ahead, self._look_ahead = self._look_ahead, False
+        until = self._now() + (LEASE if ahead else timedelta(0))
+        found = await self._store.due(until, SWEEP_SIZE)
+        jobs = [job for job in found if job.run.job_id not in self._on_the_way and job.run.job_id not in self._unmarked]
+        if not jobs:
+            return 0
+        crash_point("api.dispatcher_selected")
+        held = await self._broker.publish([_created(job) for job in jobs])
+        by_number: dict[int, list[str]] = {}
+        for job, is_held in zip(jobs, held, strict=True):
+            if is_held:
+                by_number.setdefault(job.dispatches + 1, []).append(job.run.job_id)
+        for number, job_ids in by_number.items():
+            due = self._now() + domain.overdue_after(number, self._overdue)
+            await self._store.mark_dispatched(job_ids, number, due)
+        rescued = sum(held)
+        DISPATCHED.labels("rescue").inc(rescued)
+        if rescued:
+            log.info("dispatched_due_jobs", count=rescued, unknown=len(jobs) - rescued)
+        if ahead and len(found) == SWEEP_SIZE:
+            self.look_ahead()
+        return rescued
+
+    async def run_dispatcher(self) -> None:
+        """Sweep for ever: every second, at once while there is more, and at once when the broker is back."""
+        while True:
+            try:
+                if await self.sweep() == SWEEP_SIZE:
+                    continue
+            except StoreUnavailable as error:
+                log.warning("sweep_failed", reason=error.reason)
+            self._sweep_now.clear()
+            await _wait_or(self._sweep_now, SWEEP_EVERY_S)
+
+    async def run_marker(self) -> None:
+        """Write marks for ever, every second."""
+        while True:
+            await asyncio.sleep(MARK_EVERY_S)
+            try:
+                await self.mark_dispatched()
+            except StoreUnavailable as error:
+                log.warning("marks_failed", reason=error.reason, waiting=len(self._unmarked))
+
+    async def broker_lost_everything(self) -> None:
+        """Have every unfinished job dispatched again: the stream is a new one."""
+        count = await self._store.make_all_due(self._now())
+        log.warning("stream_is_new", unfinished_jobs_due=count)
+        self.look_ahead()
+
+    async def finish_dispatching(self) -> None:
+        """Let what is on its way reach the broker, and write the marks; for a clean end."""
+        await self._dispatches.drain()
+        await self.mark_dispatched()
+
+    # -- report ---------------------------------------------------------------------------------------------------
+
+    async def report(self, subject: Subject, deliveries: Sequence[Delivery]) -> None:
+        """Bring jobs up to date by outcomes that came on one subject, then acknowledge.
+
+        What cannot be understood, or is about a job that does not exist, is set aside.
+        """
+        told: list[tuple[Delivery, Outcome]] = []
+        nonsense: list[tuple[Delivery, str]] = []
+        status = STATUS_OF[subject]
+        for delivery in deliveries:
+            try:
+                job = decode(delivery.subject, delivery.data)
+            except NotUnderstood as error:
+                nonsense.append((delivery, str(error)))
+            else:
+                told.append((delivery, Outcome(job.job_id, status, job.sleep_time_used)))
+        try:
+            if told:
+                crash_point("api.before_outcome_write")
+                moved, unknown = await self._store.apply(status, [outcome for _, outcome in told], self._now())
+                crash_point("api.after_outcome_write")
+                APPLIED.labels(status.value).inc(moved)
+                self._unmarked.difference_update(outcome.job_id for _, outcome in told)
+                nonsense += [(delivery, "no such job") for delivery, outcome in told if outcome.job_id in unknown]
+                told = [(delivery, outcome) for delivery, outcome in told if outcome.job_id not in unknown]
+            if nonsense:
+                await self._store.set_aside([self._aside(delivery, reason) for delivery, reason in nonsense])
+        except StoreUnavailable as error:
+            log.warning("outcomes_not_written", count=len(deliveries), reason=error.reason)
+            await self._broker.nak(deliveries, delay_s=1)
+            await asyncio.sleep(PAUSE_AFTER_FAILURE_S)
+            return
+        if nonsense:
+            for delivery, reason in nonsense:
+                SET_ASIDE.labels("unknown_job" if reason == "no such job" else "not_understood").inc()
+                log.warning("message_set_aside", subject=subject, sequence=delivery.stream_sequence, reason=reason)
+            await self._broker.term([delivery for delivery, _ in nonsense])
+        await self._broker.ack([delivery for delivery, _ in told])
+
+    def _aside(self, delivery: Delivery, reason: str) -> SetAside:
+        now = self._now()
+        key = f"{delivery.subject}:{delivery.stream_sequence}:{int(now.timestamp())}"
+        return SetAside(key, delivery.subject, delivery.data[:_DATA_KEPT], reason, now)
+
+
+async def _wait_or(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def _created(job: Job) -> Outgoing:
+    """Write the next dispatch of a job; its number makes the message id, so the broker drops a repetition."""
+    run = job.run
+    facts = JobFacts(
+        id=run.job_id,
+        job_id=run.job_id,
+        object_id=run.object_id,
+        status=job.status.value,
+        timestamp=int(run.created_at.timestamp()),
+        sleep_time_used=0,
+    )
+    return Outgoing(Subject.CREATED.value, encode(Subject.CREATED, facts), f"{run.job_id}:{job.dispatches + 1}")

@@ -1,0 +1,303 @@
+"""The api-server's database: documents, indexes, conditional writes. The only use of motor in this service.
+
+Collection `jobs`, which is the outbox as well:
+
+    {_id: job_id, object_id, run, status, created_at, sleep_time_used, dispatches, dispatch_due, ended_at}
+
+`dispatch_due` says when the job must be published if nothing has happened; a terminal job has none. `ended_at` exists
+in terminal jobs only.
+
+Commands are sent as they stand in MongoDB's manual rather than through the collection's methods: a batch of inserts
+or updates is one command and one journal sync, and refused members come back as data instead of exceptions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
+
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError
+
+from api_server.domain import Job, Run, Status
+from api_server.errors import StoreUnavailable
+from runtime.crash_points import crash_point
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+
+    from api_server.domain import Outcome
+    from api_server.service import SetAside
+
+DATABASE: Final = "hasty_api"
+CALL_TIMEOUT_S: Final = 2.5
+"""The longest a call may take; a caller is told to try later within 3 seconds."""
+
+SET_ASIDE_FOR_S: Final = 30 * 24 * 3600
+_DUPLICATE_KEY: Final = 11000
+
+INDEXES: Final[list[dict[str, object]]] = [
+    # The cooldown's judge: of two api-servers that decided on the same latest run, one insert wins.
+    {"key": {"object_id": 1, "run": -1}, "name": "object_run", "unique": True},
+    # The outbox's queue: holds unfinished jobs only.
+    {"key": {"dispatch_due": 1}, "name": "dispatch_due", "sparse": True},
+]
+
+
+class JobStore:
+    """The jobs in MongoDB. Every method raises `StoreUnavailable` when the database fails it in any way."""
+
+    def __init__(self, client: AsyncIOMotorClient[dict[str, Any]]) -> None:
+        self._database = client.get_default_database(DATABASE)
+        # At least the journal of one; a URL may ask for more, such as `w=majority`.
+        self._durable = {"w": 1, **client.write_concern.document, "j": True}
+        self._prepared = False
+        self._preparing = asyncio.Lock()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def opened(cls, url: str) -> AsyncIterator[JobStore]:
+        """Open the database at `url`; it need not be reachable yet.
+
+        Raises:
+            ValueError: when the URL is none of MongoDB's; the text does not repeat it.
+        """
+        try:
+            client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+                url,
+                appname="hasty-api-server",
+                tz_aware=True,
+                # A repeated insert is recognised by its own id instead; standalone servers know no retryable writes.
+                retryWrites=False,
+                serverSelectionTimeoutMS=1500,
+                connectTimeoutMS=1500,
+                socketTimeoutMS=int(CALL_TIMEOUT_S * 1000),
+                heartbeatFrequencyMS=2000,
+                maxPoolSize=16,
+            )
+        except (ConfigurationError, PyMongoError) as error:
+            raise ValueError(f"not a MongoDB URL: {error}") from None
+        try:
+            yield cls(client)
+        finally:
+            client.close()
+
+    async def ping(self) -> None:
+        """Prove that the database answers."""
+        await self._command({"ping": 1})
+
+    async def server_time(self) -> datetime:
+        """Return the database's own time."""
+        at: datetime = (await self._command({"hello": 1}))["localTime"]
+        return at
+
+    async def latest_runs(self, object_ids: Sequence[str]) -> dict[str, Run]:
+        """Return the latest run of each of these objects; objects without one are left out."""
+        await self._prepare()
+        answer = await self._command(
+            {
+                "aggregate": "jobs",
+                "pipeline": [
+                    {"$match": {"object_id": {"$in": list(object_ids)}}},
+                    # Sorted as the index is, so that each group is one step in it.
+                    {"$sort": {"object_id": 1, "run": -1}},
+                    {
+                        "$group": {
+                            "_id": "$object_id",
+                            "run": {"$first": "$run"},
+                            "job_id": {"$first": "$_id"},
+                            "created_at": {"$first": "$created_at"},
+                        }
+                    },
+                ],
+                "cursor": {"batchSize": len(object_ids) + 1},
+            }
+        )
+        return {
+            row["_id"]: Run(row["_id"], row["run"], row["job_id"], row["created_at"])
+            for row in answer["cursor"]["firstBatch"]
+        }
+
+    async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]:
+        """Store new jobs, on disk when this returns; the ids of those that lost their run number to another.
+
+        `first_due` is when a job must be published if its own api-server has not done so.
+        """
+        await self._prepare()
+        documents = [
+            {
+                "_id": job.run.job_id,
+                "object_id": job.run.object_id,
+                "run": job.run.number,
+                "status": job.status.value,
+                "created_at": job.run.created_at,
+                "sleep_time_used": 0,
+                "dispatches": 0,
+                "dispatch_due": first_due,
+            }
+            for job in jobs
+        ]
+        crash_point("api.before_insert")
+        answer = await self._write({"insert": "jobs", "documents": documents, "ordered": False})
+        crash_point("api.after_insert")
+        refused = [documents[error["index"]]["_id"] for error in answer.get("writeErrors", ())]
+        if not refused:
+            return set()
+        for error in answer["writeErrors"]:
+            if error["code"] != _DUPLICATE_KEY:
+                raise StoreUnavailable(f"insert refused: {error.get('errmsg')}")
+        # When an insert was sent twice because the first answer was lost, the duplicate is the job itself.
+        return set(refused) - {row["_id"] for row in await self._find({"_id": {"$in": refused}}, {"_id": 1})}
+
+    async def get(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return the jobs with these ids; unknown ones are left out."""
+        return {row["_id"]: _job(row) for row in await self._find({"_id": {"$in": list(job_ids)}})}
+
+    async def due(self, until: datetime, limit: int) -> list[Job]:
+        """Return up to `limit` jobs that must be published by `until`, the longest due first."""
+        rows = await self._find(
+            {"dispatch_due": {"$lte": until}}, sort={"dispatch_due": 1}, limit=limit, batchSize=limit + 1
+        )
+        return [_job(row) for row in rows]
+
+    async def mark_dispatched(self, job_ids: Sequence[str], dispatches: int, due: datetime) -> None:
+        """Note that the broker holds the dispatch with this number, and when it would be overdue.
+
+        Jobs that are terminal, or were dispatched more often meanwhile, stay as they are.
+        """
+        stands = {
+            "$and": [{"$eq": ["$status", Status.PROCESSING.value]}, {"$lt": ["$dispatches", dispatches]}],
+        }
+        await self._update(
+            job_ids,
+            {
+                "dispatches": {"$cond": [stands, dispatches, "$dispatches"]},
+                "dispatch_due": {"$cond": [stands, due, "$dispatch_due"]},
+            },
+        )
+
+    async def make_all_due(self, now: datetime) -> int:
+        """Have every unfinished job published again, as after the loss of the broker's store; how many."""
+        answer = await self._write(
+            {
+                "update": "jobs",
+                "updates": [
+                    {
+                        "q": {"dispatch_due": {"$gt": now}},
+                        "u": {"$set": {"dispatch_due": now}},
+                        "multi": True,
+                    }
+                ],
+            }
+        )
+        return int(answer["n"])
+
+    async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]:
+        """Bring jobs to a terminal status, only from `processing`: how many moved, and the ids that do not exist."""
+        sleeps = {outcome.job_id: outcome.sleep_time_used for outcome in reversed(outcomes)}
+        ids, values = list(sleeps), list(sleeps.values())
+        moves = {"$eq": ["$status", Status.PROCESSING.value]}
+        answer = await self._update(
+            ids,
+            {
+                "status": {"$cond": [moves, status.value, "$status"]},
+                "sleep_time_used": {
+                    "$cond": [
+                        moves,
+                        {"$arrayElemAt": [values, {"$indexOfArray": [ids, "$_id"]}]},
+                        "$sleep_time_used",
+                    ]
+                },
+                "ended_at": {"$cond": [moves, now, "$ended_at"]},
+                "dispatch_due": {"$cond": [moves, "$$REMOVE", "$dispatch_due"]},
+            },
+        )
+        unknown: set[str] = set()
+        if answer["n"] < len(ids):
+            unknown = set(ids) - {row["_id"] for row in await self._find({"_id": {"$in": ids}}, {"_id": 1})}
+        return int(answer["nModified"]), unknown
+
+    async def set_aside(self, messages: Sequence[SetAside]) -> None:
+        """Keep messages that cannot be understood where they can be read, for 30 days."""
+        documents = [
+            {
+                "_id": message.key,
+                "subject": message.subject,
+                "data": message.data,
+                "reason": message.reason,
+                "at": message.at,
+            }
+            for message in messages
+        ]
+        # A message that is here already was set aside before its last acknowledgement was lost.
+        await self._write({"insert": "set_aside", "documents": documents, "ordered": False})
+
+    # -- how commands are sent ------------------------------------------------------------------------------------
+
+    async def _prepare(self) -> None:
+        """Have the indexes before the first use, and again after any failure: the database may be a new one."""
+        if self._prepared:
+            return
+        async with self._preparing:
+            if self._prepared:
+                return
+            await self._command({"createIndexes": "jobs", "indexes": INDEXES})
+            await self._command(
+                {
+                    "createIndexes": "set_aside",
+                    "indexes": [{"key": {"at": 1}, "name": "forget", "expireAfterSeconds": SET_ASIDE_FOR_S}],
+                }
+            )
+            self._prepared = True
+
+    async def _find(
+        self, criteria: Mapping[str, object], projection: Mapping[str, int] | None = None, **options: object
+    ) -> list[dict[str, Any]]:
+        command: dict[str, object] = {"find": "jobs", "filter": criteria, **options}
+        if projection is not None:
+            command["projection"] = projection
+        # Every query here is bounded by its caller: by a list of ids or by a limit.
+        command.setdefault("batchSize", 100_000)
+        command["singleBatch"] = True
+        answer = await self._command(command)
+        rows: list[dict[str, Any]] = answer["cursor"]["firstBatch"]
+        return rows
+
+    async def _update(self, job_ids: Sequence[str], changes: Mapping[str, object]) -> dict[str, Any]:
+        # Conditions stand in the pipeline, not in the filter: `_id` alone is what every server finds by its index.
+        return await self._write(
+            {
+                "update": "jobs",
+                "updates": [{"q": {"_id": {"$in": list(job_ids)}}, "u": [{"$set": changes}], "multi": True}],
+            }
+        )
+
+    async def _write(self, command: dict[str, object]) -> dict[str, Any]:
+        command["writeConcern"] = self._durable
+        answer = await self._command(command)
+        if problem := answer.get("writeConcernError"):
+            raise StoreUnavailable(f"not on disk: {problem.get('errmsg')}")
+        return answer
+
+    async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                try:
+                    return dict(await self._database.command(command))
+                except AutoReconnect:
+                    # Every command here may be repeated: ids are made by the caller, and updates are conditional.
+                    return dict(await self._database.command(command))
+        except (PyMongoError, TimeoutError) as error:
+            self._prepared = False
+            raise StoreUnavailable(str(error) or f"no answer within {CALL_TIMEOUT_S:g} s") from error
+
+
+def _job(row: dict[str, Any]) -> Job:
+    return Job(
+        run=Run(row["object_id"], row["run"], row["_id"], row["created_at"]),
+        status=Status(row["status"]),
+        sleep_time_used=row["sleep_time_used"],
+        dispatches=row["dispatches"],
+    )
