@@ -76,9 +76,11 @@ class Probes:
 
     async def _respond(self, scope: Scope, send: Send) -> None:
         kind = JSON_TYPE
+        more: list[tuple[bytes, bytes]] = []
         match scope["path"]:
             case _ if scope["method"] not in {"GET", "HEAD"}:
                 status, body = 405, _json({"message": "method not allowed"})
+                more = [(b"allow", b"GET, HEAD")]
             case "/healthz":
                 status, body = await self.healthz()
             case "/readyz":
@@ -87,7 +89,7 @@ class Probes:
                 kind, status, body = METRICS_TYPE, 200, self.metrics()
             case _:
                 status, body = 404, _json({"message": "not found"})
-        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode()), *more]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -25,7 +25,7 @@ EXIT_GRACE_S = 2.0
 log = get_logger(__name__)
 
 
-class Leave(Exception):  # noqa: N818 - a decision to end, which need not be an error
+class Leave(Exception):
     """The process must end now, with this exit code and this one line for whoever runs it."""
 
     def __init__(self, code: int, message: str) -> None:

@@ -48,6 +48,7 @@ KNOWN = frozenset(
 )
 # Names that compose and the tests make up freely, such as the parts of an address.
 KNOWN_PATTERNS = (f"{PREFIX}*_MONGO_*", f"{PREFIX}NATS_*", f"{PREFIX}*{FILE_SUFFIX}")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 S = TypeVar("S", bound=BaseSettings)
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -131,8 +132,16 @@ def load(cls: type[S], known: Collection[str] = KNOWN) -> S:
 
 
 def without_credentials(url: str) -> str:
-    """A URL, or several separated by commas, as it may be shown: without user, password and options."""
-    return re.sub(r"\?.*", "", re.sub(r"((?:^|,)[a-z][a-z0-9+.-]*://|^)(?:(?!,[a-z0-9+.-]+://).)*@", r"\1", url))
+    """A URL, or several separated by commas, as it may be shown: nothing before its last @, and no options.
+
+    Passwords may hold any character, so where it is not clear what belongs to one, it is left out.
+    """
+    starts = _SCHEME.match(url)
+    scheme = starts.group() if starts else ""
+    secret, at_sign, hosts = url.removeprefix(scheme).rpartition("@")
+    if "?" in secret:
+        return f"{scheme}***"
+    return scheme + ("***@" if at_sign else "") + hosts.partition("?")[0]
 
 
 def _variable(field: str) -> str:

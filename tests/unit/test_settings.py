@@ -1,0 +1,227 @@
+"""Settings: what is right is taken, what is wrong is told in one line each, and no password is ever shown."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Self
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError, model_validator
+
+from runtime.settings import ProcessSettings, Seconds, UrlOf, load, without_credentials
+
+
+class Settings(ProcessSettings):
+    """A service's settings, with one of each kind."""
+
+    bind_port: int = Field(default=9090, ge=0, le=65535)
+    api_mongo_url: Annotated[str, UrlOf(("mongodb", "mongodb+srv"))] = "mongodb://127.0.0.1:27017"
+    job_sleep_min_s: Seconds = 15
+    job_sleep_max_s: Seconds = 45
+    rescue: bool = True
+
+    @model_validator(mode="after")
+    def _sleep_has_a_range(self) -> Self:
+        if self.job_sleep_min_s > self.job_sleep_max_s:
+            raise ValueError("HASTY_JOB_SLEEP_MIN_S must not be above HASTY_JOB_SLEEP_MAX_S")
+        return self
+
+
+@pytest.fixture(autouse=True)
+def _no_variables_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test starts with an environment that says nothing to Hasty."""
+    for name in list(os.environ):
+        if name.upper().startswith("HASTY_"):
+            monkeypatch.delenv(name)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], cls: type[ProcessSettings] = Settings) -> list[str]:
+    """Load and expect a refusal: its lines."""
+    with pytest.raises(SystemExit) as leaving:
+        load(cls)
+    assert leaving.value.code == 2
+    return capsys.readouterr().err.splitlines()
+
+
+def test_without_any_variable_the_defaults_hold(capsys: pytest.CaptureFixture[str]) -> None:
+    """And there is nothing to say about it."""
+    settings = load(Settings)
+    assert (settings.nats_url, settings.ack_wait_s, settings.log_format) == ("nats://127.0.0.1:4222", 50, None)
+    assert capsys.readouterr().err == ""
+
+
+def test_variables_are_taken_and_empty_ones_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose hands on a variable that is not set as an empty one."""
+    monkeypatch.setenv("HASTY_ACK_WAIT_S", "2.5")
+    monkeypatch.setenv("HASTY_NATS_URL", "nats://a:4222,nats://b:4222")
+    monkeypatch.setenv("HASTY_LOG_FORMAT", "")
+    settings = load(Settings)
+    assert (settings.ack_wait_s, settings.log_format) == (2.5, None)
+    assert settings.nats_url == "nats://a:4222,nats://b:4222"
+
+
+def test_settings_cannot_be_changed() -> None:
+    """Whoever holds them may rely on them."""
+    with pytest.raises(ValidationError):
+        load(Settings).ack_wait_s = 1  # type: ignore[misc] # mypy knows, too
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "line"),
+    [
+        ("HASTY_ACK_WAIT_S", "abc", "is 'abc': it must be a number of seconds above 0"),
+        ("HASTY_ACK_WAIT_S", "0", "is '0': it must be a number of seconds above 0"),
+        ("HASTY_SILENCE_S", "inf", "is 'inf': it must be a number of seconds above 0"),
+        ("HASTY_SHUTDOWN_GRACE_S", "nan", "is 'nan': it must be a number of seconds not below 0"),
+        ("HASTY_BIND_PORT", "65536", "is '65536': it must be a whole number from 0 to 65535"),
+        ("HASTY_BIND_PORT", "9.5", "is '9.5': it must be a whole number from 0 to 65535"),
+        ("HASTY_LOG_LEVEL", "loud", "is 'loud': it must be one of debug, info, warning, error"),
+        ("HASTY_LOG_FORMAT", "xml", "is 'xml': it must be one of text, json"),
+        ("HASTY_RESCUE", "perhaps", "is 'perhaps': it must be true or false"),
+        (
+            "HASTY_API_MONGO_URL",
+            "localhost",
+            "is 'localhost': it must be a URL that starts with mongodb:// or mongodb+srv://",
+        ),
+    ],
+)
+def test_a_wrong_value_is_one_line_with_variable_value_and_rule(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, value: str, line: str
+) -> None:
+    """And exit code 2."""
+    monkeypatch.setenv(variable, value)
+    assert refusal(capsys) == [f"{variable} {line}"]
+
+
+def test_all_problems_are_told_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Nobody has to try again for each of them."""
+    monkeypatch.setenv("HASTY_ACK_WAIT_S", "soon")
+    monkeypatch.setenv("HASTY_BIND_PORT", "http\nand more")
+    monkeypatch.setenv("HASTY_API_MONGO_URL_FILE", str(tmp_path / "missing"))
+    lines = refusal(capsys)
+    assert sorted(line.split()[0] for line in lines) == [
+        "HASTY_ACK_WAIT_S",
+        "HASTY_API_MONGO_URL_FILE",
+        "HASTY_BIND_PORT",
+    ]
+
+
+def test_what_has_no_default_must_be_set(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line says what with."""
+    lines = refusal(capsys, ProcessSettings)
+    assert lines == ["HASTY_BIND_PORT is not set: it must be a whole number from 0 to 65535"]
+
+
+def test_a_rule_between_settings_speaks_for_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its words are the line."""
+    monkeypatch.setenv("HASTY_JOB_SLEEP_MIN_S", "60")
+    assert refusal(capsys) == ["HASTY_JOB_SLEEP_MIN_S must not be above HASTY_JOB_SLEEP_MAX_S"]
+
+
+def test_a_wrong_url_is_shown_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Wherever in a list it stands."""
+    monkeypatch.setenv("HASTY_NATS_URL", "http://a:4222,http://user:pa$$@word@b:4222")
+    (line,) = refusal(capsys)
+    assert line.startswith("HASTY_NATS_URL is 'http://***@b:4222': it must be a URL that starts with nats://")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+        ("nats://a:4222,nats://b:4222", "nats://a:4222,nats://b:4222"),
+        ("mongodb://u:p@a,b:27018/hasty?tls=true&password=p", "mongodb://***@a,b:27018/hasty"),
+        ("mongodb://a/?password=p@q", "mongodb://***"),
+        ("u:p@host", "***@host"),
+        ("MONGODB://u:p@a", "MONGODB://***@a"),
+    ],
+)
+def test_urls_are_shown_without_credentials(url: str, shown: str) -> None:
+    """Hosts, ports and database stay: they are what one looks for."""
+    assert without_credentials(url) == shown
+
+
+@given(password=st.text(st.characters(codec="utf-8") | st.sampled_from("@?,:/\n"), min_size=1))
+def test_no_password_survives(password: str) -> None:
+    """Whatever characters it has, escaped or not."""
+    assert without_credentials(f"mongodb://user:{password}@host") in {"mongodb://***@host", "mongodb://***"}
+
+
+def test_a_url_may_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As secrets of containers do, with the line end an editor leaves."""
+    secret = tmp_path / "nats_url"
+    secret.write_text("nats://user:secret@nats:4222\n")
+    monkeypatch.setenv("HASTY_NATS_URL_FILE", str(secret))
+    monkeypatch.setenv("HASTY_NATS_URL", "")
+    assert load(Settings).nats_url == "nats://user:secret@nats:4222"
+
+
+def test_a_url_from_a_file_is_checked_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An empty file is not a URL."""
+    monkeypatch.setenv("HASTY_NATS_URL_FILE", os.devnull)
+    (line,) = refusal(capsys)
+    assert line.startswith("HASTY_NATS_URL is '': it must be a URL that starts with nats://")
+
+
+def test_a_url_and_its_file_are_one_too_many(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """There is no telling which was meant."""
+    monkeypatch.setenv("HASTY_NATS_URL", "nats://a:4222")
+    monkeypatch.setenv("HASTY_NATS_URL_FILE", str(tmp_path / "nats_url"))
+    assert refusal(capsys) == ["HASTY_NATS_URL and HASTY_NATS_URL_FILE are both set: set one of them"]
+
+
+def test_a_file_that_cannot_be_read_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """With the reason."""
+    not_text = tmp_path / "url"
+    not_text.write_bytes(b"\xff")
+    monkeypatch.setenv("HASTY_NATS_URL_FILE", str(tmp_path))
+    monkeypatch.setenv("HASTY_API_MONGO_URL_FILE", str(not_text))
+    assert refusal(capsys) == [
+        f"HASTY_NATS_URL_FILE is {str(tmp_path)!r}: it must name a file that can be read (Is a directory)",
+        f"HASTY_API_MONGO_URL_FILE is {str(not_text)!r}: it must name a file that can be read (not UTF-8)",
+    ]
+
+
+def test_a_mistyped_variable_is_warned_about(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would be ignored in silence otherwise; the process starts all the same."""
+    monkeypatch.setenv("HASTY_ACK_WAIT", "3")
+    assert load(Settings).ack_wait_s == 50
+    assert capsys.readouterr().err.splitlines() == [
+        "HASTY_ACK_WAIT is not a setting of Hasty and is ignored: did you mean HASTY_ACK_WAIT_S?"
+    ]
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "HASTY_HTTP_PORT",  # another part's
+        "HASTY_JOB_MONGO_URL",
+        "HASTY_JOB_MONGO_URL_FILE",
+        "HASTY_NATS_PASSWORD",  # compose's own
+        "HASTY_RESCUE",  # only this class has it
+        "HASTY_WEATHER",  # like nothing of ours
+        "HASTE_ACK_WAIT",
+    ],
+)
+def test_other_variables_are_no_mistakes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    """Each part of Hasty sees the variables of the others."""
+    monkeypatch.setenv(variable, "1")
+    load(Settings)
+    assert capsys.readouterr().err == ""
