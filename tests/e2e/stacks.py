@@ -38,13 +38,13 @@ def services(stack: Stack, role: str) -> list[Child]:
 
 
 def tracebacks(stack: Stack) -> list[str]:
-    """Every line of a service's log that speaks of a traceback."""
+    """Every line of a service's log that holds a traceback, as text or as the data of a structured line."""
     logs = [child.log for role in SERVICES for child in services(stack, role)]
     return [
         f"{log.name}: {line}"
         for log in logs
         for line in log.read_text(errors="replace").splitlines()
-        if "Traceback" in line
+        if "Traceback" in line or '"exception"' in line
     ]
 
 

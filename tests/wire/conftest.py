@@ -1,0 +1,121 @@
+"""The two brokers that must behave alike."""
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import pytest
+import pytest_asyncio
+
+from messaging.jetstream import JetStream
+from tests.fakes import FakeBroker, FakeJetStream
+from tests.servers import Server, nats_server
+
+ACK_WAIT_S = 1.0
+
+Connection = JetStream | FakeJetStream
+
+
+class Broker(Protocol):
+    """A broker that tests connect to, stop, start and wipe."""
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Open a connection, which is usable when the block is entered."""
+
+    async def stop(self) -> None:
+        """Take the broker away."""
+
+    async def start(self) -> None:
+        """Bring it back with what it had stored."""
+
+    async def wipe(self) -> None:
+        """Make it forget everything while it is down."""
+
+
+@dataclass
+class RealBroker:
+    """A nats-server."""
+
+    server: Server
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Open a connection."""
+        async with JetStream.opened(f"nats://{self.server.port.address}", name="a test") as opened:
+            await opened.until_connected()
+            yield opened
+
+    async def stop(self) -> None:
+        """Kill it."""
+        await self.server.kill()
+
+    async def start(self) -> None:
+        """Start it again."""
+        await self.server.start()
+
+    async def wipe(self) -> None:
+        """Remove its store."""
+        await self.server.wipe()
+
+
+@dataclass
+class PretendBroker:
+    """The fake."""
+
+    broker: FakeBroker
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Open a connection."""
+        opened = FakeJetStream(self.broker)
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+    async def stop(self) -> None:
+        """Take it away."""
+        self.broker.up = False
+
+    async def start(self) -> None:
+        """Bring it back."""
+        self.broker.up = True
+
+    async def wipe(self) -> None:
+        """Make it forget."""
+        self.broker.wipe()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+    """One nats-server for all tests of a module."""
+    async with nats_server(tmp_path_factory.mktemp("nats")) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def real_broker(server: Server) -> AsyncIterator[RealBroker]:
+    """The nats-server without any stream."""
+    broker = RealBroker(server)
+    async with broker.connection() as opened:
+        assert isinstance(opened, JetStream)
+        await opened._api("STREAM.DELETE.JOBS")  # noqa: SLF001 - only a test deletes it, so no method does
+    yield broker
+
+
+@pytest.fixture(params=["fake", "nats-server"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    """Each of the two."""
+    if request.param == "fake":
+        return PretendBroker(FakeBroker())
+    real: RealBroker = request.getfixturevalue("real_broker")
+    return real
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def wire(broker: Broker) -> AsyncIterator[Connection]:
+    """A connection to a broker that is set up and empty."""
+    async with broker.connection() as opened:
+        await opened.ensure(ACK_WAIT_S)
+        yield opened
