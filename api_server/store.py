@@ -284,11 +284,13 @@ class JobStore:
     async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
+                # A bare command does not take the client's options, and its dates would come without their zone.
+                options = self._database.codec_options
                 try:
-                    return dict(await self._database.command(command))
+                    return dict(await self._database.command(command, codec_options=options))
                 except AutoReconnect:
                     # Every command here may be repeated: ids are made by the caller, and updates are conditional.
-                    return dict(await self._database.command(command))
+                    return dict(await self._database.command(command, codec_options=options))
         except (PyMongoError, TimeoutError) as error:
             self._prepared = False
             raise StoreUnavailable(str(error) or f"no answer within {CALL_TIMEOUT_S:g} s") from error
