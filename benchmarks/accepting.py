@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from benchmarks.audit import audit
 from benchmarks.figures import Figure, Findings, compared, middle
-from benchmarks.load import Load
+from benchmarks.load import BenchmarkError, Load
 from benchmarks.plan import Plan
 from benchmarks.proc import CpuMeter
 from benchmarks.systems import System, hasty, limit
@@ -33,6 +33,7 @@ async def accept(plan: Plan) -> Findings:
             await stopped.measure(run, plan, empty, full)
 
         await worker.start()
+        await worker.ready()
         await full.drained()
         await audit(full)
     return Findings(
@@ -115,6 +116,8 @@ async def submitted_to_finished(system: System, plan: Plan) -> tuple[float, Cost
     await system.load(connections=plan.connections, jobs=plan.jobs)
     ended = await system.drained()
     done = round((await system.counts()).applied - before.applied)
+    if done < plan.jobs:
+        raise BenchmarkError(f"{plan.jobs} jobs were answered 201, but the api-servers count {done} outcomes")
     return done / (ended - began), meter.us_per(done)
 
 

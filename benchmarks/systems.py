@@ -66,9 +66,11 @@ class System:
     async def counts(self) -> Counts:
         """The counters of all services, added up."""
         totals: dict[str, float] = {}
-        for child in list(self.stack.children.values()):
+        for name, child in list(self.stack.children.items()):
             if child.role in {"api-server", "job-server"} and child.pid is not None:
                 answer = await self._http.get(f"http://{child.address}/metrics")
+                if child.restarts:
+                    raise BenchmarkError(f"{name} has died under the load, with {child.exits}: see its log")
                 for line in answer.text.splitlines():
                     if line.startswith("hasty_"):
                         sample, _, value = line.rpartition(" ")

@@ -1,0 +1,46 @@
+"""`python -m job_server`, unchanged but for one thing: it tells when it begins which job.
+
+Each begin is one datagram to the port in `BENCH_BEGUN_PORT`: the object id and the machine's monotonic clock, which
+all processes share.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from job_server import work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from job_server.agenda import Agenda
+    from job_server.domain import Job
+    from job_server.work import Ended, Stop, Work
+
+PORT_VARIABLE = "BENCH_BEGUN_PORT"
+
+
+def telling(port: int) -> Callable[[Agenda, Callable[[], float], float], Work]:
+    """The service's own work behind a function that tells first."""
+    board = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sleeping = work.sleeping
+
+    def timed(agenda: Agenda, choose_s: Callable[[], float], timeout_s: float) -> Work:
+        begin = sleeping(agenda, choose_s, timeout_s)
+
+        def start(job: Job, ended: Ended) -> Stop:
+            board.sendto(f"{job.object_id} {time.monotonic_ns()}".encode(), ("127.0.0.1", port))
+            return begin(job, ended)
+
+        return start
+
+    return timed
+
+
+if __name__ == "__main__":
+    work.sleeping = telling(int(os.environ[PORT_VARIABLE]))
+    runpy.run_module("job_server", run_name="__main__", alter_sys=True)
