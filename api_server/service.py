@@ -27,8 +27,8 @@ _Answer = TypeVar("_Answer")
 
 log = get_logger(__name__)
 
-REQUEST_DEADLINE_S: Final = 2.8
-"""A caller hears something within 3 seconds, whatever hangs."""
+PATIENCE_S: Final = 2.5
+"""Seconds until a caller is told to try later, plus an eighth: within 3 seconds, whatever hangs."""
 
 LEASE: Final = timedelta(seconds=5)
 """How long a new job is its own api-server's to dispatch, before any dispatcher may take it.
@@ -114,10 +114,18 @@ class Service:
         self._overdue = overdue
         self._new_id = new_id
         self._admissions: Batcher[str, str | TooSoon] = Batcher(
-            self._admit, name="admissions", max_batch=ADMIT_AT_ONCE, max_waiting=WAITING_MAX
+            self._admit,
+            name="admissions",
+            max_batch=ADMIT_AT_ONCE,
+            max_waiting=WAITING_MAX,
+            patience_s=PATIENCE_S,
         )
         self._tellings: Batcher[str, Job | None] = Batcher(
-            self._tell, name="tellings", max_batch=TELL_AT_ONCE, max_waiting=WAITING_MAX
+            self._tell,
+            name="tellings",
+            max_batch=TELL_AT_ONCE,
+            max_waiting=WAITING_MAX,
+            patience_s=PATIENCE_S,
         )
         self._dispatches: Batcher[Job, None] = Batcher(
             self._dispatch_new, name="dispatches", max_batch=DISPATCH_AT_ONCE, max_waiting=WAITING_MAX
@@ -157,10 +165,9 @@ class Service:
     @staticmethod
     async def _within_deadline(batcher: Batcher[str, _Answer], item: str) -> _Answer:
         try:
-            async with asyncio.timeout(REQUEST_DEADLINE_S):
-                return await batcher.submit(item)
-        except TimeoutError:
-            raise StoreUnavailable(f"no answer within {REQUEST_DEADLINE_S:g} s") from None
+            return await batcher.submit(item)
+        except TimeoutError as error:
+            raise StoreUnavailable(str(error)) from None
         except Overloaded:
             raise Busy from None
 

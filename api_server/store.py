@@ -51,6 +51,8 @@ class JobStore:
 
     def __init__(self, client: AsyncIOMotorClient[dict[str, Any]]) -> None:
         self._database = client.get_default_database(DATABASE)
+        # `command` does not take the client's by itself.
+        self._codec = self._database.codec_options
         # At least the journal of one; a URL may ask for more, such as `w=majority`.
         self._durable = {"w": 1, **client.write_concern.document, "j": True}
         self._prepared = False

@@ -34,6 +34,8 @@ class OutcomeStore:
 
     def __init__(self, client: AsyncIOMotorClient[dict[str, Any]], worker: str) -> None:
         self._database = client.get_default_database(DATABASE)
+        # `command` does not take the client's by itself.
+        self._codec = self._database.codec_options
         # At least the journal of one; a URL may ask for more, such as `w=majority`.
         self._durable = {"w": 1, **client.write_concern.document, "j": True}
         self._worker = worker
@@ -142,10 +144,10 @@ class OutcomeStore:
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 try:
-                    return dict(await self._database.command(command))
+                    return dict(await self._database.command(command, codec_options=self._codec))
                 except AutoReconnect:
                     # Every command here may be repeated: a second insert finds the first.
-                    return dict(await self._database.command(command))
+                    return dict(await self._database.command(command, codec_options=self._codec))
         except (PyMongoError, TimeoutError) as error:
             raise StoreUnavailable(str(error) or f"no answer within {CALL_TIMEOUT_S:g} s") from error
 

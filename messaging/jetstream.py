@@ -89,6 +89,7 @@ class JetStream:
         self._connected = asyncio.Event()
         self._closed = asyncio.Event()
         self._closing = False
+        self._connected_once = False
         self._singles = asyncio.Semaphore(SINGLES_AT_ONCE)
         self._batches = 0
         self._atomic_refused_until = 0.0
@@ -201,6 +202,9 @@ class JetStream:
 
     async def _close(self) -> None:
         self._closing = True
+        if not self._connected_once:
+            # The client cannot close what it never opened.
+            return
         self._connected.clear()
         with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
             async with asyncio.timeout(2):
@@ -211,6 +215,7 @@ class JetStream:
     # Callbacks must never raise: an exception kills the client's reader while it believes to be connected.
 
     async def _on_connected(self) -> None:
+        self._connected_once = True
         self._connected.set()
         log.info("broker_connected", where=self.where)
         for call in self.on_connected:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+# An item, the future of who waits for its result (None: nobody does), and since when, in the loop's time.
+_Entry = tuple[T, "asyncio.Future[R] | None", float]
+
 log = get_logger(__name__)
 
 
@@ -30,6 +33,9 @@ class Batcher(Generic[T, R]):
     `flush` gets 1 to `max_batch` items and returns one result per item, in the same order; a result that is an
     exception is raised to that item's caller alone. When `flush` itself raises, each member of the batch gets that
     error. A caller that is cancelled while waiting is left out; one cancelled later does not disturb its batch.
+
+    A caller who has not got its result after `patience_s` seconds gets a `TimeoutError`, whatever hangs; one timer
+    serves all, so it may come up to an eighth of that later.
     """
 
     def __init__(
@@ -39,13 +45,17 @@ class Batcher(Generic[T, R]):
         name: str,
         max_batch: int,
         max_waiting: int = 100_000,
+        patience_s: float = float("inf"),
     ) -> None:
         self._flush = flush
         self._name = name
         self._max_batch = max_batch
         self._max_waiting = max_waiting
-        self._waiting: deque[tuple[T, asyncio.Future[R] | None]] = deque()
+        self._patience_s = patience_s
+        self._waiting: deque[_Entry[T, R]] = deque()
+        self._under_way: list[_Entry[T, R]] = []
         self._runner: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """How many items wait for their batch to leave."""
@@ -57,8 +67,11 @@ class Batcher(Generic[T, R]):
         Raises:
             Overloaded: when `max_waiting` items wait already.
         """
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._add(item, future)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[R] = loop.create_future()
+        self._add(item, future, loop.time())
+        if self._timer is None and self._patience_s != float("inf"):
+            self._timer = loop.call_later(self._patience_s, self._lose_patience)
         return future
 
     def post(self, item: T) -> None:
@@ -67,7 +80,7 @@ class Batcher(Generic[T, R]):
         Raises:
             Overloaded: when `max_waiting` items wait already.
         """
-        self._add(item, None)
+        self._add(item, None, 0.0)
 
     async def drain(self) -> None:
         """Return when nothing waits and no batch is under way."""
@@ -79,49 +92,67 @@ class Batcher(Generic[T, R]):
         if self._runner is not None:
             self._runner.cancel()
             await self.drain()
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def _add(self, item: T, future: asyncio.Future[R] | None) -> None:
+    def _add(self, item: T, future: asyncio.Future[R] | None, since: float) -> None:
         if len(self._waiting) >= self._max_waiting:
             raise Overloaded(f"{self._name}: {len(self._waiting)} are waiting already")
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, since))
         if self._runner is None:
             self._runner = asyncio.get_running_loop().create_task(self._run(), name=self._name)
 
     async def _run(self) -> None:
-        batch: list[tuple[T, asyncio.Future[R] | None]] = []
         try:
-            while batch := self._next():
-                await self._serve(batch)
+            while self._take_next():
+                await self._serve(self._under_way)
         except asyncio.CancelledError:
-            for _, future in (*batch, *self._waiting):
+            for _, future, _ in (*self._under_way, *self._waiting):
                 if future is not None:
                     future.cancel()
             self._waiting.clear()
             raise
         finally:
+            self._under_way = []
             self._runner = None
 
-    def _next(self) -> list[tuple[T, asyncio.Future[R] | None]]:
-        batch: list[tuple[T, asyncio.Future[R] | None]] = []
+    def _take_next(self) -> bool:
+        batch: list[_Entry[T, R]] = []
+        self._under_way = batch
         while self._waiting and len(batch) < self._max_batch:
-            item, future = self._waiting.popleft()
-            if future is None or not future.cancelled():
-                batch.append((item, future))
-        return batch
+            entry = self._waiting.popleft()
+            if entry[1] is None or not entry[1].done():
+                batch.append(entry)
+        return bool(batch)
 
-    async def _serve(self, batch: list[tuple[T, asyncio.Future[R] | None]]) -> None:
+    async def _serve(self, batch: list[_Entry[T, R]]) -> None:
         results: Sequence[R | Exception]
         try:
-            results = await self._flush([item for item, _ in batch])
+            results = await self._flush([item for item, _, _ in batch])
         except Exception as error:
             # It belongs to the callers; this loop must go on for the others.
-            if any(future is None for _, future in batch):
+            if any(future is None for _, future, _ in batch):
                 log.exception("batch_failed", batch=self._name, size=len(batch))
             results = [error] * len(batch)
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future, _), result in zip(batch, results, strict=True):
             if future is None or future.done():
                 continue
             if isinstance(result, Exception):
                 future.set_exception(result)
             else:
                 future.set_result(result)
+
+    def _lose_patience(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        too_old = loop.time() - self._patience_s
+        waits = False
+        for _, future, since in (*self._under_way, *self._waiting):
+            if future is None or future.done():
+                continue
+            if since <= too_old:
+                future.set_exception(TimeoutError(f"{self._name}: no result within {self._patience_s:g} s"))
+            else:
+                waits = True
+        if waits:
+            self._timer = loop.call_later(self._patience_s / 8, self._lose_patience)
