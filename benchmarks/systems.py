@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +51,15 @@ class System:
         self.loads.append(load)
         return load
 
+    async def post(self, jobs: int) -> None:
+        """Post exactly this many jobs, one after the other."""
+        prefix = token_hex(6)
+        for number in range(jobs):
+            answer = await self._http.post(self.stack.url, json={"object_id": f"{prefix}-{number}"})
+            if answer.status_code != httpx.codes.CREATED:
+                raise BenchmarkError(f"a job was answered {answer.status_code}: {answer.text}")
+        self.loads.append(Load(prefix, connections=0, accepted=jobs, seconds=0, p50_ms=0, p99_ms=0))
+
     def pids(self, *roles: str) -> dict[str, int]:
         """The running children by name, of the given roles or all."""
         return {
@@ -69,13 +78,13 @@ class System:
         for name, child in list(self.stack.children.items()):
             if child.role in {"api-server", "job-server"} and child.pid is not None:
                 answer = await self._http.get(f"http://{child.address}/metrics")
-                if child.restarts:
+                if any(child.exits):
                     raise BenchmarkError(f"{name} has died under the load, with {child.exits}: see its log")
                 for line in answer.text.splitlines():
                     if line.startswith("hasty_"):
                         sample, _, value = line.rpartition(" ")
-                        name = sample.partition("{")[0]
-                        totals[name] = totals.get(name, 0) + float(value)
+                        metric = sample.partition("{")[0]
+                        totals[metric] = totals.get(metric, 0) + float(value)
         return Counts(
             accepted=totals.get("hasty_jobs_accepted_total", 0),
             applied=totals.get("hasty_outcomes_applied_total", 0),
@@ -84,20 +93,21 @@ class System:
         )
 
     async def drained(self) -> float:
-        """Wait until every accepted job has its outcome; the moment it was seen, by `time.monotonic`.
+        """Wait until every accepted job has its outcome; the moment it was seen, by `time.monotonic`."""
+        return await self.reached("an outcome of every job", lambda counts: counts.applied >= counts.accepted)
+
+    async def reached(self, what: str, is_true: Callable[[Counts], bool], timeout_s: float = DRAIN_TIMEOUT_S) -> float:
+        """Wait until something is true of the counters; the moment it was seen, by `time.monotonic`.
 
         Raises:
-            BenchmarkError: jobs are still unfinished after minutes.
+            BenchmarkError: it is still not true after the time.
         """
-        deadline = time.monotonic() + DRAIN_TIMEOUT_S
-        while True:
-            counts = await self.counts()
-            seen = time.monotonic()
-            if counts.applied >= counts.accepted:
-                return seen
-            if seen > deadline:
-                raise BenchmarkError(f"jobs are still unfinished after {DRAIN_TIMEOUT_S} s: {counts}")
+        deadline = time.monotonic() + timeout_s
+        while not is_true(counts := await self.counts()):
+            if time.monotonic() > deadline:
+                raise BenchmarkError(f"{what}: not reached within {timeout_s:g} s, but {counts}")
             await asyncio.sleep(POLL_S)
+        return time.monotonic()
 
 
 @asynccontextmanager

@@ -42,5 +42,5 @@ def telling(port: int) -> Callable[[Agenda, Callable[[], float], float], Work]:
 
 
 if __name__ == "__main__":
-    work.sleeping = telling(int(os.environ[PORT_VARIABLE]))
+    setattr(work, "sleeping", telling(int(os.environ[PORT_VARIABLE])))  # noqa: B010 - a patch, and meant as one
     runpy.run_module("job_server", run_name="__main__", alter_sys=True)
