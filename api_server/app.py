@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from api_server.errors import StoreUnavailable
@@ -85,20 +86,19 @@ class App:
             log.info("started", port=self._http.port)
             await stopping.wait()
             log.info("stopping", reason=stopping.reason)
-            await self._http.stop()
-            for consumer in self._consumers.values():
-                consumer.stop()
-            await asyncio.wait(reporters, timeout=self._settings.shutdown_grace_s)
             with contextlib.suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(self._settings.shutdown_grace_s):
+                    await self._http.stop()
+                    for consumer in self._consumers.values():
+                        consumer.stop()
+                    await asyncio.wait(reporters)
                     await self._service.finish_dispatching()
             for task in (*reporters, *helpers):
                 task.cancel()
         log.info("stopped")
 
     async def _report(self, subject: Subject, consumer: PullConsumer) -> None:
-        async for batch in consumer.batches():
-            await self._service.report(subject, batch)
+        await consumer.run(partial(self._service.report, subject), self._service.give_up)
 
     async def _keep_time(self) -> None:
         """Learn the database's time, soon at first and then every few seconds."""

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from api_server.errors import ApiError, BadRequest, BodyTooLarge, StoreUnavailable
-from messaging.events import OBJECT_ID_MAX, object_id_problem
+from messaging.events import JOB_ID, OBJECT_ID_MAX, object_id_problem
 from runtime.logs import get_logger
 from runtime.probes import METRICS_TYPE, Probes
 
@@ -31,7 +31,6 @@ log = get_logger(__name__)
 BODY_MAX: Final = 64 * 1024
 """Bytes of a request's body; nginx refuses longer ones as well."""
 
-JOB_ID_LENGTH: Final = 36
 JSON: Final = "application/json"
 
 
@@ -115,7 +114,7 @@ class Contract:
     async def read(self, job_id: str) -> Answer:
         """Show a job."""
         # Nothing but a UUID was ever handed out, so nothing else needs to be looked for.
-        job = await self._service.find(job_id) if len(job_id) == JOB_ID_LENGTH else None
+        job = await self._service.find(job_id) if JOB_ID.fullmatch(job_id) else None
         if job is None:
             raise BadRequest(f"no job with id: {job_id}")
         return Answer(200, (), _view(job))
@@ -159,7 +158,7 @@ class FastLane:
             except ClientDisconnect:
                 return
             await _send(send, answer)
-        elif len(path) == JOB_ID_LENGTH + 1 and scope["method"] == "GET":
+        elif JOB_ID.fullmatch(path, 1) and scope["method"] == "GET":
             await _send(send, await _answer(self._contract.read(path[1:])))
         else:
             await self._rest(scope, receive, send)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -46,6 +47,7 @@ TELL_AT_ONCE: Final = 256
 DISPATCH_AT_ONCE: Final = 256
 WAITING_MAX: Final = 10_000
 PAUSE_AFTER_FAILURE_S: Final = 0.5
+NO_SUCH_JOB: Final = "no such job"
 _DATA_KEPT: Final = 64 * 1024
 
 STATUS_OF: Final = {Subject.FINISHED: Status.FINISHED, Subject.CANCELLED: Status.CANCELLED}
@@ -317,7 +319,7 @@ class Service:
                 crash_point("api.after_outcome_write")
                 APPLIED.labels(status.value).inc(moved)
                 self._unmarked.difference_update(outcome.job_id for _, outcome in told)
-                nonsense += [(delivery, "no such job") for delivery, outcome in told if outcome.job_id in unknown]
+                nonsense += [(delivery, NO_SUCH_JOB) for delivery, outcome in told if outcome.job_id in unknown]
                 told = [(delivery, outcome) for delivery, outcome in told if outcome.job_id not in unknown]
             if nonsense:
                 await self._store.set_aside([self._aside(delivery, reason) for delivery, reason in nonsense])
@@ -328,10 +330,20 @@ class Service:
             return
         if nonsense:
             for delivery, reason in nonsense:
-                SET_ASIDE.labels("unknown_job" if reason == "no such job" else "not_understood").inc()
+                SET_ASIDE.labels("unknown_job" if reason == NO_SUCH_JOB else "not_understood").inc()
                 log.warning("message_set_aside", subject=subject, sequence=delivery.stream_sequence, reason=reason)
             await self._broker.term([delivery for delivery, _ in nonsense])
         await self._broker.ack([delivery for delivery, _ in told])
+
+    async def give_up(self, delivery: Delivery, reason: str) -> None:
+        """Set a message aside that could not be dealt with for a reason that nobody foresaw.
+
+        Raises:
+            StoreUnavailable: when the database fails; the message is delivered again then.
+        """
+        await self._store.set_aside([self._aside(delivery, reason)])
+        SET_ASIDE.labels("defect").inc()
+        await self._broker.term([delivery])
 
     def _aside(self, delivery: Delivery, reason: str) -> SetAside:
         now = self._now()
@@ -340,11 +352,9 @@ class Service:
 
 
 async def _wait_or(event: asyncio.Event, seconds: float) -> None:
-    try:
+    with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    except TimeoutError:
-        pass
 
 
 def _created(job: Job) -> Outgoing:

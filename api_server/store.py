@@ -18,7 +18,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError
+from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError, ServerSelectionTimeoutError
 
 from api_server.domain import Job, Run, Status
 from api_server.errors import StoreUnavailable
@@ -290,6 +290,8 @@ class JobStore:
                 options = self._database.codec_options
                 try:
                     return dict(await self._database.command(command, codec_options=options))
+                except ServerSelectionTimeoutError:
+                    raise
                 except AutoReconnect:
                     # Every command here may be repeated: ids are made by the caller, and updates are conditional.
                     return dict(await self._database.command(command, codec_options=options))

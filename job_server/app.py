@@ -31,8 +31,9 @@ async def run(
     Raises:
         ExceptionGroup: with `Leave` in it when the connection is beyond healing.
     """
+    broker.on_connected.append(service.beat_now)
     async with asyncio.TaskGroup() as tasks:
-        taking = tasks.create_task(_take(service, consumer), name="take jobs")
+        taking = tasks.create_task(consumer.run(service.take, service.give_up), name="take jobs")
         helpers = [
             tasks.create_task(service.run_heart(settings.ack_wait_s), name="heart"),
             tasks.create_task(broker.watch(settings.silence_s), name="watchdog"),
@@ -47,8 +48,3 @@ async def run(
         for task in (taking, *helpers):
             task.cancel()
     log.info("stopped")
-
-
-async def _take(service: Service, consumer: PullConsumer) -> None:
-    async for batch in consumer.batches():
-        await service.take(batch)

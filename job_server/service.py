@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -87,6 +88,7 @@ class Service:
         self._room_changed = room_changed
         self._held: dict[str, _Held] = {}
         self._closing = False
+        self._beat_now = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._records: Batcher[_Held, None] = Batcher(
@@ -123,7 +125,7 @@ class Service:
                 understood.append((delivery, Job(facts.job_id, facts.object_id, facts.timestamp)))
         try:
             if nonsense:
-                await self._set_aside(nonsense)
+                await self._set_aside(nonsense, "not_understood")
             recorded = await self._store.recorded([job.job_id for _, job in understood]) if understood else {}
         except StoreUnavailable as error:
             log.warning("jobs_not_begun", count=len(deliveries), reason=str(error))
@@ -148,7 +150,15 @@ class Service:
         held.stop = self._work(job, partial(self._ended, held))
         crash_point("job.mid_work")
 
-    async def _set_aside(self, nonsense: Sequence[tuple[Delivery, str]]) -> None:
+    async def give_up(self, delivery: Delivery, reason: str) -> None:
+        """Set a message aside that could not be dealt with for a reason that nobody foresaw.
+
+        Raises:
+            StoreUnavailable: when the database fails; the message is delivered again then.
+        """
+        await self._set_aside([(delivery, reason)], "defect")
+
+    async def _set_aside(self, nonsense: Sequence[tuple[Delivery, str]], kind: str) -> None:
         await self._store.set_aside(
             [
                 SetAside(f"{d.subject}:{d.stream_sequence}", d.subject, d.data[:_DATA_KEPT], reason)
@@ -156,7 +166,7 @@ class Service:
             ]
         )
         for delivery, reason in nonsense:
-            SET_ASIDE.labels("not_understood").inc()
+            SET_ASIDE.labels(kind).inc()
             log.warning("message_set_aside", subject=delivery.subject, sequence=delivery.stream_sequence, reason=reason)
         await self._broker.term([delivery for delivery, _ in nonsense])
 
@@ -222,17 +232,22 @@ class Service:
     async def run_heart(self, ack_wait_s: float) -> None:
         """Beat for ever, every third of the acknowledgement wait: silence then means death or freezing."""
         while True:
-            await asyncio.sleep(ack_wait_s / 3)
+            self._beat_now.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ack_wait_s / 3):
+                    await self._beat_now.wait()
             await self.beat()
+
+    def beat_now(self) -> None:
+        """Have the next beat come at once: the broker is back, and may have missed some."""
+        self._beat_now.set()
 
     async def finish_or(self, grace_s: float) -> None:
         """Take nothing more, and give the held jobs `grace_s` seconds to end."""
         self._closing = True
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
                 await self._idle.wait()
-        except TimeoutError:
-            pass
 
     async def hand_back(self) -> None:
         """Stop the work that is left and hand it back, so that another worker begins it at once."""

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError
+from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError, ServerSelectionTimeoutError
 
 from job_server.domain import Ending, Job, Outcome
 from job_server.errors import StoreUnavailable
@@ -145,6 +145,8 @@ class OutcomeStore:
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 try:
                     return dict(await self._database.command(command, codec_options=self._codec))
+                except ServerSelectionTimeoutError:
+                    raise
                 except AutoReconnect:
                     # Every command here may be repeated: a second insert finds the first.
                     return dict(await self._database.command(command, codec_options=self._codec))

@@ -27,8 +27,11 @@ OBJECT_ID_MAX: Final = 256
 
 _FORBIDDEN_IN_OBJECT_ID: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
-JobId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
-Seconds = Annotated[int | float, Field(ge=0, allow_inf_nan=False)]
+JOB_ID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What every job id looks like: a UUID in lower case."""
+
+JobId = Annotated[str, Field(pattern=f"^{JOB_ID.pattern}$")]
+Seconds = Annotated[int | float, Field(ge=0, le=10**9, allow_inf_nan=False)]
 
 
 class NotUnderstood(ValueError):

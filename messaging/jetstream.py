@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -545,6 +545,40 @@ class PullConsumer:
         finally:
             self._stream.on_connected.remove(self._reconnected)
             await self._unsubscribe()
+
+    async def run(
+        self,
+        handle: Callable[[Sequence[Delivery]], Awaitable[None]],
+        give_up: Callable[[Delivery, str], Awaitable[None]],
+    ) -> None:
+        """Hand every batch to `handle` until `stop`.
+
+        A batch on which `handle` breaks is tried again message by message, and what it breaks on alone is given up:
+        a message that nobody foresaw must stop neither the others nor the process, at none of its deliveries.
+        """
+        async for batch in self.batches():
+            try:
+                await handle(batch)
+            except Exception:
+                log.exception("batch_broke", consumer=self._durable.name, size=len(batch))
+                for delivery in batch:
+                    await self._alone(delivery, handle, give_up)
+
+    async def _alone(
+        self,
+        delivery: Delivery,
+        handle: Callable[[Sequence[Delivery]], Awaitable[None]],
+        give_up: Callable[[Delivery, str], Awaitable[None]],
+    ) -> None:
+        try:
+            await handle([delivery])
+        except Exception as error:
+            log.exception("message_broke", consumer=self._durable.name, sequence=delivery.stream_sequence)
+            try:
+                await give_up(delivery, f"{type(error).__name__}: {error}")
+            except Exception:
+                # It is delivered again after the acknowledgement wait.
+                log.exception("message_not_given_up", sequence=delivery.stream_sequence)
 
     async def _wait(self) -> None:
         now = asyncio.get_running_loop().time()
