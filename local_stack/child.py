@@ -124,6 +124,10 @@ class Child:
         except TimeoutError:
             raise WouldNotStartError(f"{self.name} was not ready within {timeout_s:g} s: it {reason}") from None
 
+    async def answers(self) -> str | None:
+        """Ask it once, in its own protocol: None, or the reason why not."""
+        return await self._part.probe()
+
     async def kill(self) -> None:
         """SIGKILL, seen through to its end; it is started again after a pause."""
         process = self._process
@@ -192,31 +196,33 @@ class Child:
     async def _keep(self) -> None:
         """Start it as often as it dies, until it is to stay down or never came up."""
         pauses = _Pauses(self._first_pause_s)
-        early_deaths = 0
-        new_ports = 0
+        tries = _Tries()
         try:
             while self._wanted:
                 begun = time.monotonic()
-                code = await self._one_life()
+                end = await self._one_life()
                 if not self._wanted:
-                    break
-                if not self._was_ready and new_ports < NEW_PORTS and any(port.taken for port in self._part.ports):
-                    new_ports += 1
-                    self._renew_ports()
-                    continue
-                early_deaths += not self._was_ready
-                if not self._was_ready and (code == BAD_SETTINGS or early_deaths == DEATHS_AT_START):
-                    raise WouldNotStartError(f"{self.name} {_described(code)} while starting: {self._last_line()}")
+                    return
+                if not self._was_ready:
+                    if tries.left_for_new_ports() and any(port.taken for port in self._part.ports):
+                        self._renew_ports()
+                        continue
+                    if not tries.left_after(end):
+                        raise WouldNotStartError(f"{self.name} {end} while starting: {self._last_line()}")
                 pause_s = pauses.after(time.monotonic() - begun)
-                self._tell(f"{self.name} {_described(code)}: starting it again in {pause_s:g} s")
+                self._tell(f"{self.name} {end}: starting it again in {pause_s:g} s")
                 self._move_to(State.WAITING)
                 await self._wanted_for(pause_s)
         finally:
             self._move_to(State.DOWN)
 
-    async def _one_life(self) -> int:
-        """Start the process, see whether it becomes ready, and return its exit code."""
-        self._process = process = await Process.start(self._part.plan(), self.log, self._part.death_signal)
+    async def _one_life(self) -> "_End":
+        """Start the process, see whether it becomes ready, and return its end."""
+        try:
+            command = self._part.plan()
+            self._process = process = await Process.start(command, self.log, self._part.death_signal)
+        except OSError as error:  # no more processes, memory or disk: that may pass
+            return _End(None, f"cannot be started ({error})")
         self._starts += 1
         self._move_to(State.STARTING)
         if not self._wanted:  # the stack was told to end while the process was being made
@@ -229,11 +235,11 @@ class Child:
         self.exits.append(code)
         self._process = None
         self._move_to(self.state)
-        return code
+        return _End(code, _described(code))
 
     async def _announce(self, process: Process) -> None:
         """Say that it answers, as soon as it does."""
-        while await self._part.probe() is not None:
+        while await self._part.probe() is not None:  # noqa: ASYNC110 - the fact lies in another process
             await asyncio.sleep(PROBE_EVERY_S)
         if not process.running or not self._wanted:
             return
@@ -288,6 +294,35 @@ class Child:
     def _last_line(self) -> str:
         with self.log.open(errors="replace") as log:
             return next(iter(deque((line.strip() for line in log if line.strip()), maxlen=1)), "it said nothing")
+
+
+@dataclass(frozen=True)
+class _End:
+    """How a life ended, or that it did not begin (no code)."""
+
+    code: int | None
+    description: str
+
+    def __str__(self) -> str:
+        return self.description
+
+
+class _Tries:
+    """How often a child may fail before it was ready for the first time."""
+
+    def __init__(self) -> None:
+        self._new_ports = 0
+        self._deaths = 0
+
+    def left_for_new_ports(self) -> bool:
+        """Count one more race for a port."""
+        self._new_ports += 1
+        return self._new_ports <= NEW_PORTS
+
+    def left_after(self, end: _End) -> bool:
+        """Count one more death; bad settings are not better the second time."""
+        self._deaths += 1
+        return end.code != BAD_SETTINGS and self._deaths < DEATHS_AT_START
 
 
 class _Pauses:

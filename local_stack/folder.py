@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from local_stack.child import Child
-from local_stack.errors import AlreadyRunningError
+from local_stack.errors import AlreadyRunningError, StackError
 from local_stack.process import kill_group, started, strays
 
 LEFTOVER_PATIENCE_S = 5.0
@@ -36,10 +36,9 @@ class Folder:
     def claimed(cls, path: Path) -> Iterator[Self]:
         """Hold the folder, end what an earlier stack left running, and leave no stack.json behind.
 
-        AlreadyRunningError when another stack holds it.
+        AlreadyRunningError when another stack holds it, StackError when it cannot be written.
         """
-        path.mkdir(parents=True, exist_ok=True)
-        with (path / "stack.lock").open("a+") as lock:
+        with _lock_in(path) as lock:
             _hold(lock, path)
             folder = cls(path.resolve())
             folder._end_leftovers()
@@ -106,6 +105,14 @@ class Folder:
             elif started(pid) is None:
                 for stray in strays(pid, self.work(str(entry.get("name")))):
                     os.kill(stray, signal.SIGKILL)
+
+
+def _lock_in(path: Path) -> IO[str]:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return (path / "stack.lock").open("a+")
+    except OSError as error:
+        raise StackError(f"the folder {path} cannot be written ({error.strerror}): choose another --folder") from error
 
 
 def _hold(lock: IO[str], path: Path) -> None:

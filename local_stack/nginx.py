@@ -23,7 +23,9 @@ GENERATION = """server {{
 
 def render(folder: Path, listen: str, control: str, api_servers: Iterable[str], generation: int) -> None:
     """Write everything nginx reads into `folder`; a running nginx takes it up on SIGHUP."""
-    servers = "\n    ".join(f"server {address} max_fails=1 fail_timeout=1s;" for address in api_servers)
+    # Here a dead api-server refuses at once and the next one is asked, so nothing is gained by remembering it; and in
+    # a rolling restart the one that is back already would be shunned just when the other one leaves.
+    servers = "\n    ".join(f"server {address} max_fails=0;" for address in api_servers)
     template = Template((SOURCES / "hasty.conf.template").read_text())
     hasty = template.safe_substitute(HASTY_LISTEN=listen, HASTY_UPSTREAM_SERVERS=servers, HASTY_RESOLVER="")
     (folder / "conf.d").mkdir(parents=True, exist_ok=True)

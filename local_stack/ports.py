@@ -1,5 +1,6 @@
 """Ports on the loopback interface that nobody else is given while the stack runs."""
 
+import errno
 import socket
 import sys
 
@@ -40,10 +41,7 @@ class Port:
         try:
             held = _bound(self._fixed)
         except OSError as error:
-            raise PortInUseError(
-                f"port {self._fixed} cannot be used ({error.strerror}): end what uses it or choose another, "
-                f"as in: make up HASTY_HTTP_PORT={self._fixed + 1}"
-            ) from error
+            raise PortInUseError(_refusal(self._fixed, error)) from error
         self.number = held.getsockname()[1]
         if CAN_HOLD:
             self._held = held
@@ -66,3 +64,9 @@ def _bound(number: int) -> socket.socket:
         held.close()
         raise
     return held
+
+
+def _refusal(number: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {number} is in use: end what uses it, or choose another with HASTY_HTTP_PORT"
+    return f"port {number} cannot be used ({error.strerror}): choose another with HASTY_HTTP_PORT"

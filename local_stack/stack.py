@@ -57,13 +57,11 @@ class Stack:
     async def scale(self, role: str, count: int) -> None:
         """Run `count` api-servers or job-servers: new ones are ready, old ones gone, and nginx knows."""
         present = self._of(role)
-        for number in range(len(present) + 1, count + 1):
-            self._add(parts.service(role, number, self._folder, self._config, self._addresses()))
-        await _all(child.start() for child in self._of(role)[len(present) :])
-        await self._all_ready(self._of(role)[len(present) :])
-        surplus = present[count:]
+        kept, surplus = present[:count], present[count:]
+        self._add_services(role, count)
+        await self._start_and_wait(self._of(role)[len(present) :])
         if role == API_SERVER:
-            await self._send_requests_to(child for child in self._of(role) if child not in surplus)
+            await self._send_requests_to(kept + self._of(role)[len(present) :])
         await _all(child.terminate() for child in surplus)
         for child in surplus:
             child.close()
@@ -71,19 +69,16 @@ class Stack:
         self._changed()
 
     async def _start(self) -> None:
-        """Databases and broker first: the services need them; nginx needs to know the services' ports only."""
+        """Everyone after those it needs: a job-server, for one, works on what an api-server makes in the broker."""
         for part in await self._stores():
             self._add(part)
         await self._start_and_wait(self.children.values())
-        addresses = self._addresses()
-        for role, count in ((API_SERVER, self._config.api_servers), (JOB_SERVER, self._config.job_servers)):
-            for number in range(1, count + 1):
-                self._add(parts.service(role, number, self._folder, self._config, addresses))
-        services = [*self._of(API_SERVER), *self._of(JOB_SERVER)]
-        await self._start_and_wait(services)
+        self._add_services(API_SERVER, self._config.api_servers)
+        await self._start_and_wait(self._of(API_SERVER))
         self._serving = [child.address for child in self._of(API_SERVER)]
+        self._add_services(JOB_SERVER, self._config.job_servers)
         self._add(self._nginx.part())
-        await self._start_and_wait(self._of(NGINX))
+        await self._start_and_wait(self._of(JOB_SERVER, NGINX))
         self._ready = True
         self._changed()
 
@@ -119,9 +114,6 @@ class Stack:
     async def _start_and_wait(self, children: Iterable[Child]) -> None:
         children = list(children)
         await _all(child.start() for child in children)
-        await self._all_ready(children)
-
-    async def _all_ready(self, children: Iterable[Child]) -> None:
         await _all(child.ready(self._config.start_timeout_s) for child in children)
 
     async def _send_requests_to(self, api_servers: Iterable[Child]) -> None:
@@ -138,14 +130,21 @@ class Stack:
     def _add(self, part: Part) -> None:
         self.children[part.name] = Child(part, self._tell, self._changed, self._config.restart_pause_s)
 
+    def _add_services(self, role: str, count: int) -> None:
+        """Add what is missing of `role` up to `count`."""
+        addresses = {child.name: child.address for child in self._of(NATS, API_MONGO, JOB_MONGO)}
+        for number in range(len(self._of(role)) + 1, count + 1):
+            self._add(parts.service(role, number, self._folder, self._config, addresses))
+
     def _of(self, *roles: str) -> list[Child]:
         return [child for child in self.children.values() if child.role in roles]
 
-    def _addresses(self) -> dict[str, str]:
-        return {child.name: child.address for child in self._of(NATS, API_MONGO, JOB_MONGO)}
-
     def _changed(self) -> None:
-        self._folder.tell(self.url, self.children.values(), ready=self._ready)
+        """Keep stack.json true; a full disk must not stop the stack from tending its children."""
+        try:
+            self._folder.tell(self.url, self.children.values(), ready=self._ready)
+        except OSError as error:
+            self._tell(f"stack.json cannot be written: {error}")
 
     async def _turn_logs(self) -> None:
         while True:
