@@ -1,0 +1,68 @@
+"""`python -m tests.faults run` injects faults into a stack of its own; `report` writes docs/faults.md from the results."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tests.faults import report
+from tests.faults.hunt import Plan, hunt
+from tests.faults.kinds import ALL
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(  # noqa: PLR0913 - each is an option of the command line
+    *,
+    seed: Annotated[int, typer.Option(help="Everything left to chance comes from it.")] = 1,
+    minutes: Annotated[float, typer.Option(help="Begin no fault after this long.")] = 5,
+    overlap: Annotated[int, typer.Option(help="How many faults are injected side by side.", min=1, max=6)] = 1,
+    rate: Annotated[float, typer.Option(help="Requests a second.")] = 60,
+    overdue_s: Annotated[float, typer.Option(help="HASTY_OVERDUE_S of the services.")] = 10,
+    cooldown_s: Annotated[float, typer.Option(help="HASTY_COOLDOWN_S of the services.")] = 8,
+    kind: Annotated[list[str] | None, typer.Option(help="Only these kinds, or those that begin so.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where data, logs and the history go; emptied by nobody.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Keep the figures there, for `report`.")] = None,
+) -> None:
+    """Inject fault after fault under load, judge at the end; exit code 1 when a law was broken."""
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    chosen = [name for name in ALL if not kind or any(name.startswith(wanted) for wanted in kind)]
+    plan = Plan(
+        seed=seed,
+        seconds=minutes * 60,
+        folder=folder or Path(tempfile.mkdtemp(prefix=f"hasty-faults-{seed}-")),
+        kinds=chosen,
+        overlap=overlap,
+        rate=rate,
+        overdue_s=overdue_s,
+        cooldown_s=cooldown_s,
+        commands=report.COMMANDS,
+    )
+    typer.echo(f"seed {seed}: {minutes:g} minutes in {plan.folder}", err=True)
+    outcome = asyncio.run(hunt(plan, lambda line: typer.echo(line, err=True)))
+    typer.echo(report.summary(outcome))
+    for told in outcome.stories:
+        typer.echo(f"\n{told}")
+    if results is not None:
+        report.keep(outcome, results)
+    raise typer.Exit(1 if outcome.violations else 0)
+
+
+@app.command(name="report")
+def write_report(
+    results: Annotated[Path, typer.Option(help="The folder `run --results` wrote to.")] = report.RESULTS,
+    page: Annotated[Path, typer.Option(help="The page to write.")] = report.PAGE,
+) -> None:
+    """Write docs/faults.md from the results that were kept: measured figures and nothing else."""
+    page.write_text(report.page(report.load(results)), encoding="utf-8")
+    typer.echo(f"{page} tells of {len(report.load(results))} runs")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,68 @@
+"""A small disk of its own for one child's data, which can be full at once and free again.
+
+It is a tmpfs: shrinking it to what it holds makes it full without writing a byte. Mounting needs root, or `sudo`
+without a password; where neither is there, `Disk.obstacle` says so and the kinds that need it say it in the results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ROOMY: Final = "3g"
+_PAGE: Final = 4096
+
+
+class CannotMount(Exception):  # noqa: N818 - a fact about the machine, told as it is
+    """This machine does not let us mount; the text says why."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A mounted tmpfs at `folder`."""
+
+    folder: Path
+
+    @classmethod
+    async def mounted(cls, folder: Path) -> Disk:
+        """Mount it.
+
+        Raises:
+            CannotMount: when this user may not.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        await _as_root("mount", "-t", "tmpfs", "-o", f"size={_ROOMY},mode=0777", "tmpfs", str(folder))
+        return cls(folder)
+
+    async def fill(self) -> None:
+        """Leave no free page."""
+        held = os.statvfs(self.folder)
+        used = (held.f_blocks - held.f_bfree) * held.f_frsize
+        await _as_root("mount", "-o", f"remount,size={max(used, _PAGE)}", str(self.folder))
+
+    async def free(self) -> None:
+        """Give room again."""
+        await _as_root("mount", "-o", f"remount,size={_ROOMY}", str(self.folder))
+
+    async def unmount(self) -> None:
+        """Let go of it, with what it holds."""
+        await _as_root("umount", "--lazy", str(self.folder))
+
+
+async def _as_root(*command: str) -> None:
+    if os.geteuid() != 0:
+        if shutil.which("sudo") is None:
+            raise CannotMount("a disk can only be filled as root, or with sudo")
+        command = ("sudo", "-n", *command)
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await process.communicate()
+    if process.returncode != 0:
+        raise CannotMount(f"a disk can only be filled where a tmpfs can be mounted: {complaint.decode().strip()}")
