@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,10 +24,21 @@ class System:
 
 @asynccontextmanager
 async def running(
-    folder: Path, *, api_servers: int = 1, job_servers: int = 1, environment: Mapping[str, str]
+    folder: Path,
+    *,
+    api_servers: int = 1,
+    job_servers: int = 1,
+    environment: Mapping[str, str],
+    environment_of: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> AsyncIterator[Stack]:
     """A whole system until the block is left; no test may have driven a service into a traceback."""
-    config = StackConfig(folder=folder, api_servers=api_servers, job_servers=job_servers, environment=environment)
+    config = StackConfig(
+        folder=folder,
+        api_servers=api_servers,
+        job_servers=job_servers,
+        environment=environment,
+        environment_of=environment_of,
+    )
     async with Stack.running(config) as stack:
         yield stack
         assert tracebacks(stack) == []

@@ -29,14 +29,14 @@ SLEEP_S = 5
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Two of each, with little patience at the end."""
-    environment = {
-        "HASTY_SHUTDOWN_GRACE_S": str(GRACE_S),
-        "HASTY_JOB_SLEEP_MIN_S": str(SLEEP_S),
-        "HASTY_JOB_SLEEP_MAX_S": str(SLEEP_S),
-    }
-    folder = tmp_path_factory.mktemp("shutdown")
-    async with running(folder, api_servers=2, job_servers=2, environment=environment) as stack:
+    """Two of each; the job-servers have little patience at the end."""
+    async with running(
+        tmp_path_factory.mktemp("shutdown"),
+        api_servers=2,
+        job_servers=2,
+        environment={"HASTY_JOB_SLEEP_MIN_S": str(SLEEP_S), "HASTY_JOB_SLEEP_MAX_S": str(SLEEP_S)},
+        environment_of={"job-server": {"HASTY_SHUTDOWN_GRACE_S": str(GRACE_S)}},
+    ) as stack:
         yield stack
 
 
