@@ -1,0 +1,24 @@
+# ruff: noqa: T201 - its answer is what it prints
+"""Run inside an api-server's container: what the broker has not delivered or not heard of yet, by consumer."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import nats
+
+
+async def main(url: str) -> None:
+    """Ask as the user who made the consumers."""
+    client = await nats.connect(url, inbox_prefix="_INBOX_setup", allow_reconnect=False)
+    backlog = {}
+    for consumer in ("job-created-group", "job-finished-group", "job-cancelled-group"):
+        answer = await client.request(f"$JS.API.CONSUMER.INFO.JOBS.{consumer}", b"", timeout=2)
+        info = json.loads(answer.data)
+        backlog[consumer] = info["num_pending"] + info["num_ack_pending"]
+    print(json.dumps(backlog))
+    await client.close()
+
+
+asyncio.run(main(Path(os.environ["HASTY_NATS_SETUP_URL_FILE"]).read_text()))
