@@ -6,7 +6,7 @@ import contextlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from api_server.app import App
+from api_server.app import App, read_time
 from api_server.clock import DatabaseClock
 from api_server.errors import StoreUnavailable
 from api_server.metrics import publish_clock_offset
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "api-server"
 GOODBYE_S: Final = 2.0
+NO_TIME: Final = "the database has not told its time yet"
 
 
 async def serve(settings: Settings, stopping: process.Stopping) -> None:
@@ -33,7 +34,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
 
     def now() -> datetime:
         if not clock.known:
-            raise StoreUnavailable("the database has not told its time yet")
+            raise StoreUnavailable(NO_TIME)
         return clock.now()
 
     async with contextlib.AsyncExitStack() as opened:
@@ -60,7 +61,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
                 await store.ping()
             except StoreUnavailable as error:
                 return error.reason
-            return None
+            return None if clock.known else NO_TIME
 
         async def broker_answers() -> str | None:
             try:
@@ -77,6 +78,9 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
             # Jobs are accepted without the broker, and dispatched when it is back.
             optional=frozenset({"broker", "consumer"}),
         )
+        # Whoever is sent here from the first moment on gets an answer; without a database, that it is away.
+        with contextlib.suppress(StoreUnavailable):
+            await read_time(store, clock)
         http = await opened.enter_async_context(
             HttpServer.running(
                 make_app(service, probes),

@@ -33,6 +33,19 @@ OUTCOMES_AT_ONCE: Final = 512
 RUSHED_READING_S: Final = 0.25
 
 
+async def read_time(store: JobStore, clock: DatabaseClock) -> None:
+    """Ask the database for its time, and believe it unless the answer took long.
+
+    Raises:
+        StoreUnavailable: when the database does not answer.
+    """
+    asked = time.monotonic()
+    at = await store.server_time()
+    answered = time.monotonic()
+    if answered - asked < RUSHED_READING_S or not clock.known:
+        clock.learn(at, asked, answered)
+
+
 class App:
     """An api-server's parts, once they are open."""
 
@@ -104,11 +117,7 @@ class App:
         """Learn the database's time, soon at first and then every few seconds."""
         while True:
             try:
-                asked = time.monotonic()
-                at = await self._store.server_time()
-                answered = time.monotonic()
-                if answered - asked < RUSHED_READING_S or not self._clock.known:
-                    self._clock.learn(at, asked, answered)
+                await read_time(self._store, self._clock)
                 await asyncio.sleep(LEARN_TIME_EVERY_S)
             except StoreUnavailable as error:
                 log.warning("waiting_for_database", reason=error.reason)
