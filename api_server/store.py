@@ -39,10 +39,12 @@ SET_ASIDE_FOR_S: Final = 30 * 24 * 3600
 _DUPLICATE_KEY: Final = 11000
 
 INDEXES: Final[list[dict[str, object]]] = [
-    # The cooldown's judge: of two api-servers that decided on the same latest run, one insert wins.
-    {"key": {"object_id": 1, "run": -1}, "name": "object_run", "unique": True},
     # The outbox's queue: holds unfinished jobs only.
     {"key": {"dispatch_due": 1}, "name": "dispatch_due", "sparse": True},
+    # The cooldown's judge: of two api-servers that decided on the same latest run, one insert wins. It comes last:
+    # SecantusDB keeps all indexes in one table in this order, and a look-up past the end of this one would have to
+    # wade through what was removed from the queue.
+    {"key": {"object_id": 1, "run": -1}, "name": "object_run", "unique": True},
 ]
 
 
