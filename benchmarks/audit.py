@@ -50,12 +50,12 @@ async def _faults(system: System, accepted: int, in_doubt: int) -> list[str]:
     if ends != recorded:
         different = [job_id for job_id in ends.keys() | recorded.keys() if ends.get(job_id) != recorded.get(job_id)]
         faults.append(f"the two databases disagree about {len(different)} jobs, {different[0]} among them")
-    faults += await _pending(children["nats"].address)
+    faults += await _pending(system.nats_url)
     return faults
 
 
-async def _pending(address: str) -> list[str]:
-    client = await nats.connect(f"nats://{address}")
+async def _pending(nats_url: str) -> list[str]:
+    client = await nats.connect(nats_url)
     try:
         faults = []
         for durable in DURABLES:

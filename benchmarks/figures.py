@@ -81,11 +81,11 @@ def show(console: Console, findings: Findings, caption: str) -> None:
 
 
 def _figures(figures: Iterable[Figure], caption: str) -> Table:
-    table = Table(title="Hasty beside the limit", caption=caption)
+    table = Table(title="Hasty against its limit, and against itself", caption=caption)
     for heading, justify in (
         ("", "left"),
         ("unit", "left"),
-        ("limit", "right"),
+        ("against", "right"),
         ("Hasty", "right"),
         ("ratio", "right"),
     ):

@@ -40,13 +40,12 @@ async def profile(plan: Plan, *, native: bool) -> tuple[list[Profile], list[Cost
         await warm_up(plan, full)
         _, plain = await submitted_to_finished(full, plan)  # sampling costs time too: costs are read without it
         meter = CpuMeter(full.pids())
-        load, *profiles = await asyncio.gather(
-            full.load(connections=plan.connections, seconds=plan.seconds + 2),
-            *(
-                _sampled(full, name, folder, plan.seconds, native=native)
-                for name in full.pids("api-server", "job-server")
-            ),
+        loading = asyncio.create_task(full.load(connections=plan.connections, seconds=plan.seconds + 2))
+        services = full.pids("api-server", "job-server")
+        profiles = await asyncio.gather(
+            *[_sampled(full, name, folder, plan.seconds, native=native) for name in services]
         )
+        load = await loading
         sampled = meter.us_per(load.accepted)
         await full.drained()
     return profiles, [Cost("submitted to finished", plain), Cost("while sampled", sampled)], folder

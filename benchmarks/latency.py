@@ -203,10 +203,11 @@ async def _ms(doing: Awaitable[object]) -> float:
 @asynccontextmanager
 async def bare(system: System) -> AsyncIterator[Bare]:
     """The bare way, on the same broker and database as Hasty, in a stream and a collection of its own."""
-    children = system.stack.children
-    mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(f"mongodb://{children['api-mongo'].address}/")
-    publisher = await nats.connect(f"nats://{children['nats'].address}")
-    puller = await nats.connect(f"nats://{children['nats'].address}")
+    mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
+        f"mongodb://{system.stack.children['api-mongo'].address}/"
+    )
+    publisher = await nats.connect(system.nats_url)
+    puller = await nats.connect(system.nats_url)
     try:
         jobs = mongo["bench"].get_collection("jobs", write_concern=WriteConcern(w=1, j=True))
         await publisher.jetstream().add_stream(name="BENCH", subjects=[SUBJECT])

@@ -40,8 +40,9 @@ class Counts:
 class System:
     """A running stack, and what can be measured of it."""
 
-    def __init__(self, stack: Stack, http: httpx.AsyncClient) -> None:
+    def __init__(self, stack: Stack, http: httpx.AsyncClient, nats_url: str | None) -> None:
         self.stack = stack
+        self.nats_url = nats_url or f"nats://{stack.children['nats'].address}"
         self.loads: list[Load] = []
         self._http = http
 
@@ -139,13 +140,14 @@ async def hasty(
 
 
 @asynccontextmanager
-async def _running(name: str, **config: object) -> AsyncIterator[System]:
+async def _running(name: str, **parts: object) -> AsyncIterator[System]:
     folder = ROOT / ".hasty" / f"bench-{name}-{token_hex(3)}"  # the same disk as `make up` uses
+    config = StackConfig(folder=folder, **parts)  # type: ignore[arg-type]  # each row names its own
     try:
         async with (
-            Stack.running(StackConfig(folder=folder, **config)) as stack,  # type: ignore[arg-type]
+            Stack.running(config) as stack,
             httpx.AsyncClient(timeout=30) as http,
         ):
-            yield System(stack, http)
+            yield System(stack, http, config.nats_url)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

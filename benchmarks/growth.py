@@ -1,0 +1,150 @@
+"""Flat growth: with a million stored jobs everything is to be as fast as with none."""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from secrets import token_hex
+from statistics import median
+from typing import Any
+from uuid import UUID
+
+import httpx
+from pymongo import AsyncMongoClient
+from pymongo.asynchronous.collection import AsyncCollection
+
+from benchmarks.accepting import alternating, loaded, warm_up
+from benchmarks.audit import audit
+from benchmarks.figures import Findings, compared
+from benchmarks.load import BenchmarkError, Load
+from benchmarks.plan import Plan
+from benchmarks.systems import NO_SLEEP, System, hasty
+
+RUNS_OF_ONE = 200
+ONE = "the one with many runs"
+BULK = 1000
+REQUESTS = 300
+# The object with many runs is posted again and again.
+ENVIRONMENT = {**NO_SLEEP, "HASTY_COOLDOWN_S": "0"}
+Document = dict[str, Any]
+
+
+async def growth(plan: Plan) -> Findings:
+    """Throughput and latency with the stored jobs, beside a system without."""
+    async with hasty(environment=ENVIRONMENT) as empty, hasty(environment=ENVIRONMENT) as full:
+        await warm_up(plan, empty, full)  # which also makes the indexes
+        await store(full, plan.stored_jobs)
+        few = await _some_jobs(empty)
+        many = [stored_id(number) for number in random.sample(range(plan.stored_jobs), REQUESTS)]
+        again = [ONE] * REQUESTS
+        accepts, posts, reads, repeats = [], [], [], []
+        for run in range(plan.runs):
+            accepts.append(await alternating(run, lambda: _accepts(empty, plan), lambda: _accepts(full, plan)))
+            posts.append(await alternating(run, lambda: _posts(empty, _new()), lambda: _posts(full, _new())))
+            repeats.append(await alternating(run, lambda: _posts(empty, _new()), lambda: _posts(full, again)))
+            reads.append(await alternating(run, lambda: _reads(empty, few), lambda: _reads(full, many)))
+        await audit(empty)
+        await audit(full, stored_before=plan.stored_jobs)
+    stored = f"with {plan.stored_jobs:,} stored jobs over none"
+    return Findings(
+        [
+            compared(f"accept {stored}", "jobs/s", accepts, target="0.90 or more"),
+            compared(f"one POST {stored}", "ms", posts, target="1.10 or less"),
+            compared(f"one POST of an object with {RUNS_OF_ONE} runs", "ms", repeats, target="1.10 or less"),
+            compared(f"one GET {stored}", "ms", reads, target="1.10 or less"),
+        ]
+    )
+
+
+async def store(system: System, count: int) -> None:
+    """Put finished jobs and their outcomes into both databases, as if they had come in over the last month."""
+    children = system.stack.children
+    async with (
+        AsyncMongoClient[Document](f"mongodb://{children['api-mongo'].address}/") as api,
+        AsyncMongoClient[Document](f"mongodb://{children['job-mongo'].address}/") as job,
+    ):
+        await asyncio.gather(
+            _insert(api["hasty_api"]["jobs"], _jobs(count)), _insert(job["hasty_job"]["outcomes"], _outcomes(count))
+        )
+
+
+def stored_id(number: int) -> str:
+    """The id of a stored job: spread over the index as random ids are, and known again by its number."""
+    return str(UUID(int=(number * 0x9E3779B97F4A7C15F39CC0605CEDC835) % 2**128, version=4))
+
+
+def _jobs(count: int) -> Iterator[Document]:
+    now = datetime.now(UTC)
+    for number in range(count):
+        of_one = number < RUNS_OF_ONE
+        created_at = now - timedelta(days=30) + timedelta(days=29) * number / count
+        yield {
+            "_id": stored_id(number),
+            "object_id": ONE if of_one else f"stored-{number}",
+            "run": number + 1 if of_one else 1,
+            "status": "finished",
+            "created_at": created_at,
+            "sleep_time_used": 30,
+            "dispatches": 1,
+            "ended_at": created_at + timedelta(seconds=30),
+        }
+
+
+def _outcomes(count: int) -> Iterator[Document]:
+    for job in _jobs(count):
+        yield {
+            "_id": job["_id"],
+            "object_id": job["object_id"],
+            "status": "finished",
+            "timestamp": int(job["created_at"].timestamp()),
+            "sleep_time_used": 30,
+            "worker": "preloaded",
+            "attempt": 1,
+            "recorded_at": job["ended_at"],
+        }
+
+
+async def _insert(collection: AsyncCollection[Document], documents: Iterator[Document]) -> None:
+    while bulk := list(islice(documents, BULK)):
+        await collection.insert_many(bulk, ordered=False)
+
+
+async def _accepts(system: System, plan: Plan) -> float:
+    load, _ = await loaded(system, plan)
+    await system.drained()
+    return load.per_s
+
+
+async def _posts(system: System, object_ids: Sequence[str]) -> float:
+    """Post jobs one by one; the median answer in milliseconds."""
+    async with httpx.AsyncClient(base_url=system.stack.url) as http:
+        took = [await _ms(http.post("/", json={"object_id": each}), httpx.codes.CREATED) for each in object_ids]
+    system.loads.append(Load("", connections=0, accepted=len(object_ids), seconds=1, p50_ms=0, p99_ms=0))
+    await system.drained()
+    return median(took)
+
+
+async def _reads(system: System, job_ids: Sequence[str]) -> float:
+    """Read jobs one by one; the median answer in milliseconds."""
+    async with httpx.AsyncClient(base_url=system.stack.url) as http:
+        return median([await _ms(http.get(f"/{each}"), httpx.codes.OK) for each in job_ids])
+
+
+async def _ms(asking: Awaitable[httpx.Response], expected: int) -> float:
+    began = time.perf_counter()
+    answer = await asking
+    took_ms = (time.perf_counter() - began) * 1e3
+    if answer.status_code != expected:
+        raise BenchmarkError(f"{answer.request.method} was answered {answer.status_code}: {answer.text}")
+    return took_ms
+
+
+def _new() -> list[str]:
+    return [token_hex(8) for _ in range(REQUESTS)]
+
+
+async def _some_jobs(system: System) -> list[str]:
+    async with AsyncMongoClient[Document](f"mongodb://{system.stack.children['api-mongo'].address}/") as api:
+        return [job["_id"] async for job in api["hasty_api"]["jobs"].find({}, {"_id": 1}, limit=REQUESTS)]
