@@ -15,9 +15,6 @@ DISPATCHED: Final = Counter(
     "hasty_jobs_dispatched_total", "Dispatches that the broker holds: first ones and rescues", ["kind"]
 )
 APPLIED: Final = Counter("hasty_outcomes_applied_total", "Jobs brought to a terminal status", ["status"])
-SET_ASIDE: Final = Counter(
-    "hasty_messages_set_aside_total", "Messages that could not be understood and were set aside", ["reason"]
-)
 
 
 def publish_clock_offset(clock: DatabaseClock) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 from api_server import domain
 from api_server.domain import Admit, Job, Outcome, Run, Status, TooSoon
 from api_server.errors import Busy, StoreUnavailable, TooSoonError
-from api_server.metrics import ACCEPTED, APPLIED, DISPATCHED, REFUSED, SET_ASIDE
+from api_server.metrics import ACCEPTED, APPLIED, DISPATCHED, REFUSED
 from messaging.events import JobFacts, NotUnderstood, Outgoing, Subject, decode, encode
+from messaging.metrics import SET_ASIDE
 from runtime.batching import Batcher, Overloaded
 from runtime.crash_points import crash_point
 from runtime.logs import get_logger

@@ -10,7 +10,4 @@ STARTED: Final = Counter("hasty_jobs_started_total", "Jobs whose work was begun 
 ENDED: Final = Counter("hasty_jobs_ended_total", "Jobs whose outcome was recorded and published from here", ["status"])
 ADOPTED: Final = Counter("hasty_jobs_adopted_total", "Jobs for which another's outcome stood already")
 HANDED_BACK: Final = Counter("hasty_jobs_handed_back_total", "Jobs handed back to the broker at the end of the process")
-SET_ASIDE: Final = Counter(
-    "hasty_messages_set_aside_total", "Messages that could not be understood and were set aside", ["reason"]
-)
 HELD: Final = Gauge("hasty_jobs_held", "Jobs being worked on or having their outcome recorded")

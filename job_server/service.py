@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from job_server.domain import Ending, Job, Outcome
 from job_server.errors import NotPublished, StoreUnavailable
-from job_server.metrics import ADOPTED, ENDED, HANDED_BACK, HELD, SET_ASIDE, STARTED
+from job_server.metrics import ADOPTED, ENDED, HANDED_BACK, HELD, STARTED
 from messaging.events import JobFacts, NotUnderstood, Outgoing, Subject, decode, encode
+from messaging.metrics import SET_ASIDE
 from runtime.batching import Batcher
 from runtime.crash_points import crash_point
 from runtime.logs import get_logger
