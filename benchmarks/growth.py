@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from secrets import token_hex
@@ -42,9 +42,9 @@ async def growth(plan: Plan) -> Findings:
         accepts, posts, reads, repeats = [], [], [], []
         for run in range(plan.runs):
             accepts.append(await alternating(run, lambda: _accepts(empty, plan), lambda: _accepts(full, plan)))
-            posts.append(await alternating(run, lambda: _posts(empty, _new()), lambda: _posts(full, _new())))
-            repeats.append(await alternating(run, lambda: _posts(empty, _new()), lambda: _posts(full, again)))
-            reads.append(await alternating(run, lambda: _reads(empty, few), lambda: _reads(full, many)))
+            posts.append(await _posts(empty, _new(), full, _new()))
+            repeats.append(await _posts(empty, _new(), full, again))
+            reads.append(await _reads(empty, few, full, many))
         await audit(empty)
         await audit(full, stored_before=plan.stored_jobs)
     stored = f"with {plan.stored_jobs:,} stored jobs over none"
@@ -117,19 +117,41 @@ async def _accepts(system: System, plan: Plan) -> float:
     return load.per_s
 
 
-async def _posts(system: System, object_ids: Sequence[str]) -> float:
-    """Post jobs one by one; the median answer in milliseconds."""
-    async with httpx.AsyncClient(base_url=system.stack.url) as http:
-        took = [await _ms(http.post("/", json={"object_id": each}), httpx.codes.CREATED) for each in object_ids]
-    system.loads.append(Load("", connections=0, accepted=len(object_ids), seconds=1, p50_ms=0, p99_ms=0))
-    await system.drained()
-    return median(took)
+async def _posts(first: System, one: Sequence[str], second: System, other: Sequence[str]) -> tuple[float, float]:
+    """Post jobs for these objects one by one, in turn to each system; the median answers in milliseconds."""
+
+    def post(http: httpx.AsyncClient, object_id: str) -> Awaitable[float]:
+        return _ms(http.post("/", json={"object_id": object_id}), httpx.codes.CREATED)
+
+    took = await _in_turn(first, one, second, other, post)
+    for system in (first, second):
+        system.loads.append(Load("", connections=0, accepted=REQUESTS, seconds=1, p50_ms=0, p99_ms=0))
+        await system.drained()
+    return took
 
 
-async def _reads(system: System, job_ids: Sequence[str]) -> float:
-    """Read jobs one by one; the median answer in milliseconds."""
-    async with httpx.AsyncClient(base_url=system.stack.url) as http:
-        return median([await _ms(http.get(f"/{each}"), httpx.codes.OK) for each in job_ids])
+async def _reads(first: System, one: Sequence[str], second: System, other: Sequence[str]) -> tuple[float, float]:
+    """Read these jobs one by one, in turn from each system; the median answers in milliseconds."""
+
+    def read(http: httpx.AsyncClient, job_id: str) -> Awaitable[float]:
+        return _ms(http.get(f"/{job_id}"), httpx.codes.OK)
+
+    return await _in_turn(first, one, second, other, read)
+
+
+async def _in_turn(
+    first: System,
+    one: Sequence[str],
+    second: System,
+    other: Sequence[str],
+    ask: Callable[[httpx.AsyncClient, str], Awaitable[float]],
+) -> tuple[float, float]:
+    async with (
+        httpx.AsyncClient(base_url=first.stack.url) as of_first,
+        httpx.AsyncClient(base_url=second.stack.url) as of_second,
+    ):
+        took = [(await ask(of_first, a), await ask(of_second, b)) for a, b in zip(one, other, strict=True)]
+    return median(a for a, _ in took), median(b for _, b in took)
 
 
 async def _ms(asking: Awaitable[httpx.Response], expected: int) -> float:
