@@ -289,7 +289,7 @@ def nonsense_is_set_aside(case: Case) -> Iterator[Violation]:
     why = {sent.data[:CUT_AT]: sent for sent in case.history.sent}
     for data, count in (expected - found).items():
         yield Violation("I7", why[data].subject, f"{why[data].why}: found set aside {count} times too few")
-    for doc in case.facts.aside:
+    for doc in {doc.data: doc for doc in case.facts.aside}.values():
         if doc.data not in expected:
             yield Violation("I7", doc.subject, f"set aside without reason ({doc.reason}): {doc.data[:200]!r}")
         elif found[doc.data] > expected[doc.data]:

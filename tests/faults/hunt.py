@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from local_stack import Child
 
-_WARM_UP_S: Final = 4.0
 _PAUSE_S: Final = 0.3
 _OVERDUE_GROWS: Final = 8
 DISKS: Final = ("nats", "api-mongo", "job-mongo")
@@ -60,6 +59,7 @@ class Plan:
     environment: Mapping[str, str] = field(default_factory=dict)
     commands: Mapping[str, Sequence[str]] = field(default_factory=dict)
     disks: bool = True
+    warm_up_s: float = 4
     settle_s: float | None = None
     """The bound of I1; None: the longest wait of the rescue, and some more."""
 
@@ -177,7 +177,7 @@ class Hunt:
         following = asyncio.create_task(ground.flight.follow(), name="flight")
         loading = asyncio.create_task(ground.load.run(stop), name="load")
         try:
-            await asyncio.sleep(_WARM_UP_S)
+            await asyncio.sleep(self._plan.warm_up_s)
             early = await _vitals(ground)
             await self._inject_all(ground)
             stop.set()
