@@ -1,0 +1,182 @@
+"""Group commit: its order, its bounds and its failures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.batching import Batcher, Overloaded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Gate:
+    """A flush that waits until it is told to go on, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.open = asyncio.Event()
+
+    async def __call__(self, batch: Sequence[int]) -> list[int | Exception]:
+        """Flush a batch once the gate is open."""
+        self.batches.append(list(batch))
+        await self.open.wait()
+        return [item * 10 for item in batch]
+
+
+async def test_a_lone_item_leaves_at_once() -> None:
+    """Nobody waits for company."""
+    gate = Gate()
+    gate.open.set()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8)
+    assert await batcher.submit(1) == 10
+    assert gate.batches == [[1]]
+
+
+async def test_what_comes_while_a_batch_is_under_way_shares_the_next() -> None:
+    """One trip at a time, and everybody who waited is in the next."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    rest = [batcher.submit(number) for number in (2, 3, 4)]
+    gate.open.set()
+    assert await asyncio.gather(first, *rest) == [10, 20, 30, 40]
+    assert gate.batches == [[1], [2, 3, 4]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(numbers=st.lists(st.integers(), max_size=60), most=st.integers(1, 9), pauses=st.sets(st.integers(0, 60)))
+def test_order_and_bound_hold_for_any_arrival(numbers: list[int], most: int, pauses: set[int]) -> None:
+    """Items leave in the order they came, none twice, none lost, never more than the bound together."""
+
+    async def run() -> tuple[list[list[int]], list[int]]:
+        batches: list[list[int]] = []
+
+        async def flush(batch: Sequence[int]) -> list[int | Exception]:
+            batches.append(list(batch))
+            await asyncio.sleep(0)
+            return [number + 1 for number in batch]
+
+        batcher: Batcher[int, int] = Batcher(flush, name="test", max_batch=most)
+        futures = []
+        for position, number in enumerate(numbers):
+            futures.append(batcher.submit(number))
+            if position in pauses:
+                await asyncio.sleep(0)
+        return batches, list(await asyncio.gather(*futures))
+
+    batches, results = asyncio.run(run())
+    assert [number for batch in batches for number in batch] == numbers
+    assert all(1 <= len(batch) <= most for batch in batches)
+    assert results == [number + 1 for number in numbers]
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    fates=st.lists(st.sampled_from(["ok", "own error", "cancelled early", "cancelled late"]), min_size=1, max_size=30)
+)
+def test_each_member_gets_what_it_deserves(  # noqa: C901 - one case per fate
+    fates: list[str],
+) -> None:
+    """An error of one, or a caller that went away, is nobody else's."""
+
+    async def run() -> list[object]:
+        started, go_on = asyncio.Event(), asyncio.Event()
+
+        async def flush(batch: Sequence[tuple[int, str]]) -> list[int | Exception]:
+            started.set()
+            await go_on.wait()
+            return [KeyError(number) if fate == "own error" else number for number, fate in batch]
+
+        batcher: Batcher[tuple[int, str], int] = Batcher(flush, name="test", max_batch=100)
+        futures = [batcher.submit((number, fate)) for number, fate in enumerate(fates)]
+        for future, fate in zip(futures, fates, strict=True):
+            if fate == "cancelled early":
+                future.cancel()
+        if any(fate != "cancelled early" for fate in fates):
+            await started.wait()
+        for future, fate in zip(futures, fates, strict=True):
+            if fate == "cancelled late":
+                future.cancel()
+        go_on.set()
+        await batcher.drain()
+        return [asyncio.CancelledError() if f.cancelled() else f.exception() or f.result() for f in futures]
+
+    for number, (fate, result) in enumerate(zip(fates, asyncio.run(run()), strict=True)):
+        match fate:
+            case "ok":
+                assert result == number
+            case "own error":
+                assert isinstance(result, KeyError)
+                assert result.args == (number,)
+            case _:
+                assert isinstance(result, asyncio.CancelledError)
+
+
+async def test_a_failed_batch_fails_its_members_and_nobody_else() -> None:
+    """The next batch leaves as if nothing had happened."""
+    failures = [OSError("away")]
+
+    async def flush(batch: Sequence[int]) -> list[int | Exception]:
+        if failures:
+            raise failures.pop()
+        return list(batch)
+
+    batcher: Batcher[int, int] = Batcher(flush, name="test", max_batch=2)
+    futures = [batcher.submit(number) for number in range(4)]
+    await batcher.drain()
+    assert [type(future.exception()) for future in futures] == [OSError, OSError, type(None), type(None)]
+
+
+async def test_more_than_can_wait_is_refused() -> None:
+    """The bound is on those who wait, and refusal is immediate."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, max_waiting=2)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    others = [batcher.submit(2), batcher.submit(3)]
+    with pytest.raises(Overloaded):
+        batcher.submit(4)
+    gate.open.set()
+    assert await asyncio.gather(first, *others) == [10, 20, 30]
+
+
+async def test_patience_ends_for_those_under_way_and_those_waiting() -> None:
+    """Whatever hangs, every caller hears something; the hanging batch goes on undisturbed."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, patience_s=0.05)
+    futures = [batcher.submit(1), batcher.submit(2)]
+    results = await asyncio.gather(*futures, return_exceptions=True)
+    assert [type(result) for result in results] == [TimeoutError, TimeoutError]
+    gate.open.set()
+    await batcher.drain()
+    # The second never left: nobody wanted it any more.
+    assert gate.batches == [[1]]
+
+
+async def test_closing_cancels_who_waits() -> None:
+    """Nobody is left waiting for ever."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1)
+    futures = [batcher.submit(1), batcher.submit(2)]
+    await asyncio.sleep(0)
+    await batcher.close()
+    assert all(future.cancelled() for future in futures)
+    assert len(batcher) == 0
+
+
+async def test_a_posted_item_is_flushed_although_nobody_waits() -> None:
+    """`drain` is how one waits for posted items."""
+    gate = Gate()
+    gate.open.set()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8)
+    batcher.post(1)
+    batcher.post(2)
+    await batcher.drain()
+    assert gate.batches == [[1, 2]]
