@@ -184,24 +184,29 @@ def _own_words(details: ErrorDetails) -> str:
 
 def _may_hold(field: str, info: FieldInfo) -> str:
     """What a setting may hold, in words, from its type and bounds."""
-    urls = [str(rule) for rule in info.metadata if isinstance(rule, UrlOf)]
+    types, rules = _types_and_rules(info)
+    urls = [str(rule) for rule in rules if isinstance(rule, UrlOf)]
     if urls:
         return urls[0]
-    choices = [str(choice) for choice in _choices(info.annotation)]
+    choices = [str(choice) for part in types if get_origin(part) is Literal for choice in get_args(part)]
     if choices:
         return f"one of {', '.join(choices)}"
-    if info.annotation is bool:
+    if bool in types:
         return "true or false"
-    kinds: dict[Any, str] = {int: "a whole number", float: "a number"}
-    kind = kinds.get(info.annotation, "text")
+    kind = "a whole number" if int in types else "a number" if float in types else "text"
     unit = " of seconds" if field.endswith("_s") and kind != "text" else ""
-    return f"{kind}{unit}{_bounds(info.metadata)}"
+    return f"{kind}{unit}{_bounds(rules)}"
 
 
-def _choices(annotation: Any) -> Iterator[object]:
-    for part in (annotation, *get_args(annotation)):
-        if get_origin(part) is Literal:
-            yield from get_args(part)
+def _types_and_rules(info: FieldInfo) -> tuple[list[Any], list[Any]]:
+    """The types a setting may have, and the rules annotated to it or to one of them, as in `Seconds | None`."""
+    types: list[Any] = []
+    rules: list[Any] = list(info.metadata)
+    for part in (info.annotation, *get_args(info.annotation)):
+        types.append(get_args(part)[0] if get_origin(part) is Annotated else part)
+        for rule in getattr(part, "__metadata__", ()):
+            rules.extend(rule.metadata if isinstance(rule, FieldInfo) else [rule])
+    return types, rules
 
 
 def _bounds(rules: Collection[Any]) -> str:

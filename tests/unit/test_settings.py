@@ -20,6 +20,8 @@ class Settings(ProcessSettings):
     job_sleep_min_s: Seconds = 15
     job_sleep_max_s: Seconds = 45
     rescue: bool = True
+    pause_s: Seconds | None = None
+    spare_url: Annotated[str, UrlOf(("nats",))] | None = None
 
     @model_validator(mode="after")
     def _sleep_has_a_range(self) -> Self:
@@ -79,6 +81,8 @@ def test_settings_cannot_be_changed() -> None:
         ("HASTY_LOG_LEVEL", "loud", "is 'loud': it must be one of debug, info, warning, error"),
         ("HASTY_LOG_FORMAT", "xml", "is 'xml': it must be one of text, json"),
         ("HASTY_RESCUE", "perhaps", "is 'perhaps': it must be true or false"),
+        ("HASTY_PAUSE_S", "-1", "is '-1': it must be a number of seconds above 0"),
+        ("HASTY_SPARE_URL", "nats://", "is 'nats://': it must be a URL that starts with nats://"),
         (
             "HASTY_API_MONGO_URL",
             "localhost",
