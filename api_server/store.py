@@ -225,6 +225,7 @@ class JobStore:
 
     async def set_aside(self, messages: Sequence[SetAside]) -> None:
         """Keep messages that cannot be understood where they can be read, for 30 days."""
+        await self._prepare()
         documents = [
             {
                 "_id": message.key,
