@@ -7,16 +7,23 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from messaging.jetstream import BrokerUnavailable, Delivery
+from api_server import errors as api_errors
+from api_server.domain import Job, Outcome, Run, Status
+from job_server import errors as job_errors
+from messaging.jetstream import BrokerUnavailable, Delivery, StreamState
 from messaging.topology import DURABLES, Durable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
+    from api_server import service as api_service
+    from job_server import domain as job_domain
+    from job_server import service as job_service
     from messaging.events import Outgoing
 
 DUPLICATE_WINDOW_S = 600.0
@@ -25,13 +32,13 @@ LOOK_EVERY_S = 0.05
 
 
 class Fate(Enum):
-    """What becomes of a message that is published."""
+    """What becomes of a message that is published, or of a command to a database."""
 
     STORED = auto()
     LOST = auto()
-    """It never arrived; the publisher is not told."""
+    """It never arrived, and the sender cannot know."""
     UNANSWERED = auto()
-    """It is stored, but the answer is lost: the publisher cannot know."""
+    """It was obeyed, but the answer is lost: the sender cannot know."""
 
 
 @dataclass(slots=True)
@@ -85,13 +92,14 @@ class FakeBroker:
         self._known_ids: dict[str, float] = {}
         self._groups: dict[str, _Group] = {}
 
-    def ensure(self, ack_wait_s: float) -> str:
-        """Make stream and consumers; the stream's identity."""
+    def ensure(self, ack_wait_s: float) -> StreamState:
+        """Make stream and consumers; which stream there is."""
+        is_new = not self._exists
         self.ack_wait_s = ack_wait_s
         self._exists = True
         for durable in DURABLES:
             self._groups.setdefault(durable.name, _Group(durable))
-        return f"life {self._lives}"
+        return StreamState(f"life {self._lives}", is_new)
 
     @property
     def usable(self) -> bool:
@@ -211,8 +219,8 @@ class FakeJetStream:
         """Prove that the broker is there."""
         self._demand(self._broker.up, f"no answer within {timeout_s:g} s")
 
-    async def ensure(self, ack_wait_s: float) -> str:
-        """Make stream and consumers; the stream's identity."""
+    async def ensure(self, ack_wait_s: float) -> StreamState:
+        """Make stream and consumers; which stream there is."""
         self._demand(self._broker.up, "not connected")
         return self._broker.ensure(ack_wait_s)
 
@@ -309,3 +317,165 @@ class FakePullConsumer:
                 await self._wake.wait()
         except TimeoutError:
             return
+
+
+class _FakeDatabase:
+    """What both fake databases have: they may be away, and an answer may get lost.
+
+    `up` may be set to False and back; `fate` decides about each call, by the name of the method.
+    """
+
+    def __init__(self) -> None:
+        self.up = True
+        self.fate: Callable[[str], Fate] = lambda _: Fate.STORED
+        self.aside: dict[str, tuple[str, bytes, str]] = {}
+
+    def _away(self) -> Exception:
+        raise NotImplementedError
+
+    def _before(self, method: str) -> Fate:
+        fate = self.fate(method)
+        if not self.up or fate is Fate.LOST:
+            raise self._away()
+        return fate
+
+    def _after(self, fate: Fate) -> None:
+        if fate is Fate.UNANSWERED:
+            raise self._away()
+
+    async def ping(self) -> None:
+        """Prove that the database answers."""
+        self._before("ping")
+
+
+class FakeJobStore(_FakeDatabase):
+    """The api-server's jobs, with the methods of `api_server.store.JobStore`."""
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        super().__init__()
+        self.now = now
+        self.jobs: dict[str, Job] = {}
+        self.due_at: dict[str, datetime] = {}
+        self.moves: list[tuple[str, Status]] = []
+        """Every terminal transition that was made, in order: a job in here twice had two outcomes."""
+
+    def _away(self) -> Exception:
+        return api_errors.StoreUnavailable("the fake is away")
+
+    async def server_time(self) -> datetime:
+        """Return the database's own time."""
+        self._before("server_time")
+        return self.now()
+
+    async def latest_runs(self, object_ids: Sequence[str]) -> dict[str, Run]:
+        """Return the latest run of each of these objects."""
+        fate = self._before("latest_runs")
+        latest: dict[str, Run] = {}
+        for job in sorted(self.jobs.values(), key=lambda job: job.run.number):
+            if job.run.object_id in object_ids:
+                latest[job.run.object_id] = job.run
+        self._after(fate)
+        return latest
+
+    async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]:
+        """Store new jobs; the ids of those that lost their run number to another."""
+        fate = self._before("insert")
+        lost = set()
+        for job in jobs:
+            if job.run.job_id in self.jobs:
+                continue
+            if any(_same_place(job, other) for other in self.jobs.values()):
+                lost.add(job.run.job_id)
+                continue
+            self.jobs[job.run.job_id] = Job(job.run)
+            self.due_at[job.run.job_id] = first_due
+        self._after(fate)
+        return lost
+
+    async def get(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Return the jobs with these ids."""
+        self._after(self._before("get"))
+        return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
+
+    async def due(self, until: datetime, limit: int) -> list[Job]:
+        """Return up to `limit` jobs that must be published by `until`, the longest due first."""
+        self._after(self._before("due"))
+        ids = [job_id for job_id, at in sorted(self.due_at.items(), key=lambda item: item[1]) if at <= until]
+        return [self.jobs[job_id] for job_id in ids[:limit]]
+
+    async def mark_dispatched(self, job_ids: Sequence[str], dispatches: int, due: datetime) -> None:
+        """Note that the broker holds the dispatch with this number."""
+        fate = self._before("mark_dispatched")
+        for job_id in job_ids:
+            job = self.jobs.get(job_id)
+            if job is not None and job.status is Status.PROCESSING and job.dispatches < dispatches:
+                self.jobs[job_id] = replace(job, dispatches=dispatches)
+                self.due_at[job_id] = due
+        self._after(fate)
+
+    async def make_all_due(self, now: datetime) -> int:
+        """Have every unfinished job published again; how many."""
+        fate = self._before("make_all_due")
+        later = [job_id for job_id, at in self.due_at.items() if at > now]
+        self.due_at |= dict.fromkeys(later, now)
+        self._after(fate)
+        return len(later)
+
+    async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]:  # noqa: ARG002 - the real one notes the time
+        """Bring jobs to a terminal status, only from `processing`."""
+        fate = self._before("apply")
+        moved = 0
+        for outcome in outcomes:
+            job = self.jobs.get(outcome.job_id)
+            if job is not None and job.status is Status.PROCESSING:
+                self.jobs[outcome.job_id] = replace(job, status=status, sleep_time_used=outcome.sleep_time_used)
+                del self.due_at[outcome.job_id]
+                self.moves.append((outcome.job_id, status))
+                moved += 1
+        self._after(fate)
+        return moved, {outcome.job_id for outcome in outcomes} - set(self.jobs)
+
+    async def set_aside(self, messages: Sequence[api_service.SetAside]) -> None:
+        """Keep messages that cannot be understood."""
+        fate = self._before("set_aside")
+        for message in messages:
+            self.aside.setdefault(message.key, (message.subject, message.data, message.reason))
+        self._after(fate)
+
+
+def _same_place(one: Job, other: Job) -> bool:
+    return (one.run.object_id, one.run.number) == (other.run.object_id, other.run.number)
+
+
+class FakeOutcomeStore(_FakeDatabase):
+    """The job-server's outcomes, with the methods of `job_server.store.OutcomeStore`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: dict[str, job_domain.Outcome] = {}
+
+    def _away(self) -> Exception:
+        return job_errors.StoreUnavailable("the fake is away")
+
+    async def recorded(self, job_ids: Sequence[str]) -> dict[str, job_domain.Outcome]:
+        """Return the outcomes that stand for these jobs."""
+        self._after(self._before("recorded"))
+        return {job_id: self.outcomes[job_id] for job_id in job_ids if job_id in self.outcomes}
+
+    async def record(self, outcomes: Sequence[job_domain.Outcome]) -> dict[str, job_domain.Outcome]:
+        """Record outcomes; those that stood already, by job id."""
+        fate = self._before("record")
+        standing = {}
+        for outcome in outcomes:
+            stands = self.outcomes.setdefault(outcome.job.job_id, outcome)
+            if stands is not outcome:
+                standing[outcome.job.job_id] = stands
+        self._after(fate)
+        return standing
+
+    async def set_aside(self, messages: Sequence[job_service.SetAside]) -> None:
+        """Keep messages that cannot be understood."""
+        fate = self._before("set_aside")
+        for message in messages:
+            self.aside.setdefault(message.key, (message.subject, message.data, message.reason))
+        self._after(fate)

@@ -1,93 +1,43 @@
-"""Real servers for suites that need one of them alone: a broker, a database, on a port of its own."""
+"""Real servers for suites that need one of them alone: a broker, a database, as the local stack runs them."""
 
-import asyncio
-import os
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from local_stack import probes
-from local_stack.ports import Port
-from local_stack.process import Command, Process
-from local_stack.programs import find, secantusd
-from tests.eventually import eventually
-
-
-class Server:
-    """One server process that keeps its port and its data while it is stopped and started again."""
-
-    def __init__(
-        self, folder: Path, port: Port, arguments: Sequence[str], probe: Callable[[], Awaitable[str | None]]
-    ) -> None:
-        self.port = port
-        self._folder = folder
-        self._arguments = arguments
-        self._probe = probe
-        self._process: Process | None = None
-
-    @property
-    def data(self) -> Path:
-        """Where it keeps what it must not forget."""
-        return self._folder / "data"
-
-    async def start(self) -> None:
-        """Start it; it answers when this returns."""
-        self.data.mkdir(parents=True, exist_ok=True)
-        command = Command(self._arguments, dict(os.environ), self._folder)
-        self._process = await Process.start(command, self._folder / "log")
-        await eventually(self._answers, within_s=20)
-
-    async def _answers(self) -> bool:
-        problem = await self._probe()
-        assert problem is None, problem
-        return True
-
-    async def kill(self) -> None:
-        """End it at once, as a crash would."""
-        if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
-            self._process = None
-
-    async def wipe(self) -> None:
-        """Take its data away while it is down."""
-        await asyncio.to_thread(shutil.rmtree, self.data)
+from local_stack import Child, parts, programs
+from local_stack.child import Part
+from local_stack.config import API_MONGO
+from local_stack.folder import Folder
 
 
 @asynccontextmanager
-async def nats_server(folder: Path) -> AsyncIterator[Server]:
+async def nats_server(path: Path) -> AsyncIterator[Child]:
     """A broker with JetStream, empty at first."""
-    port, monitor = Port(), Port()
-    config = folder / "nats.conf"
-    config.write_text(
-        f'listen: "127.0.0.1:{port.number}"\n'
-        f'http: "127.0.0.1:{monitor.number}"\n'
-        f'jetstream {{ store_dir: "{folder / "data"}", sync_interval: always }}\n'
-    )
-    arguments = [find("nats-server"), "--config", str(config)]
-    async with _running(Server(folder, port, arguments, lambda: probes.nats(port.number, monitor.number))) as server:
-        yield server
-    monitor.close()
+    with Folder.claimed(path) as folder:
+        async with _running(parts.nats(folder)) as server:
+            yield server
 
 
 @asynccontextmanager
-async def mongo_server(folder: Path) -> AsyncIterator[Server]:
+async def mongo_server(path: Path) -> AsyncIterator[Child]:
     """A MongoDB-compatible database, empty at first."""
-    port = Port()
-    arguments = [secantusd(), "--config", str(folder / "none.toml")]
-    (folder / "none.toml").write_text("")
-    arguments += ["--port", str(port.number), "--storage-path", str(folder / "data")]
-    arguments += ["--standalone", "--sync-on-commit", "--cache-size", "128M", "--log-level", "WARNING"]
-    async with _running(Server(folder, port, arguments, lambda: probes.mongo(port.number))) as server:
-        yield server
+    with Folder.claimed(path) as folder:
+        async with _running(parts.mongo(API_MONGO, folder, programs.secantusd())) as server:
+            yield server
 
 
 @asynccontextmanager
-async def _running(server: Server) -> AsyncIterator[Server]:
+async def _running(part: Part) -> AsyncIterator[Child]:
+    server = Child(part, tell=lambda _: None, changed=lambda: None, first_pause_s=0.1)
     try:
-        await server.start()
+        await start(server)
         yield server
     finally:
-        await server.kill()
-        server.port.close()
+        await server.stay_down()
+        server.close()
+
+
+async def start(server: Child) -> None:
+    """Start a server; it answers when this returns."""
+    await server.start()
+    await server.ready()

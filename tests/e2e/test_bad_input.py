@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from local_stack import Stack
 from tests.e2e.client import TOO_SOON, Hasty, message_of, new_object_id, refusal
 from tests.e2e.stacks import tracebacks
 from tests.eventually import eventually
-from local_stack import Stack
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("shared")]
 

@@ -8,9 +8,10 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
+from local_stack import Child
 from messaging.jetstream import JetStream
 from tests.fakes import FakeBroker, FakeJetStream
-from tests.servers import Server, nats_server
+from tests.servers import nats_server, start
 
 ACK_WAIT_S = 1.0
 
@@ -37,26 +38,26 @@ class Broker(Protocol):
 class RealBroker:
     """A nats-server."""
 
-    server: Server
+    server: Child
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
         """Open a connection."""
-        async with JetStream.opened(f"nats://{self.server.port.address}", name="a test") as opened:
+        async with JetStream.opened(f"nats://{self.server.address}", name="a test") as opened:
             await opened.until_connected()
             yield opened
 
     async def stop(self) -> None:
         """Kill it."""
-        await self.server.kill()
+        await self.server.stay_down()
 
     async def start(self) -> None:
         """Start it again."""
-        await self.server.start()
+        await start(self.server)
 
     async def wipe(self) -> None:
         """Remove its store."""
-        await self.server.wipe()
+        self.server.wipe()
 
 
 @dataclass
@@ -88,14 +89,14 @@ class PretendBroker:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Server]:
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Child]:
     """One nats-server for all tests of a module."""
     async with nats_server(tmp_path_factory.mktemp("nats")) as running:
         yield running
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def real_broker(server: Server) -> AsyncIterator[RealBroker]:
+async def real_broker(server: Child) -> AsyncIterator[RealBroker]:
     """The nats-server without any stream."""
     broker = RealBroker(server)
     async with broker.connection() as opened:

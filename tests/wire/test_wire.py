@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from messaging.events import Outgoing, Subject
-from messaging.jetstream import BrokerUnavailable, Delivery
+from messaging.jetstream import BrokerUnavailable, Delivery, StreamState
 from messaging.topology import JOB_CANCELLED, JOB_CREATED, JOB_FINISHED, Durable
 from tests.eventually import eventually
 from tests.wire.conftest import ACK_WAIT_S, Broker, Connection
@@ -366,7 +366,7 @@ async def test_a_reader_reads_on_when_the_broker_is_back(broker: Broker, wire: C
 async def test_a_reader_reads_on_when_the_broker_has_forgotten_everything(broker: Broker, wire: Connection) -> None:
     """The stream is another one, as its owner can tell, and the same reader reads it."""
     before = await wire.ensure(ACK_WAIT_S)
-    assert await wire.ensure(ACK_WAIT_S) == identity
+    assert not before.is_new
     async with reading(wire) as reader:
         await wire.publish([message("lost", "1")])
         await reader.got(1)
@@ -374,18 +374,20 @@ async def test_a_reader_reads_on_when_the_broker_has_forgotten_everything(broker
         await broker.wipe()
         await broker.start()
 
-        async def ensured() -> str | None:
+        async def ensured() -> StreamState | None:
             try:
                 return await wire.ensure(ACK_WAIT_S)
             except BrokerUnavailable:
                 return None
 
-        another = await eventually(ensured)
+        after = await eventually(ensured)
+        assert after is not None
         assert await wire.publish([message("new", "1")]) == [True]
         await eventually(lambda: "new" in reader.bodies)
         await wire.ack(reader.received)
 
-    assert another != identity
+    assert (after.is_new, (await wire.ensure(ACK_WAIT_S)).is_new) == (True, False)
+    assert after.identity != before.identity
 
 
 async def test_publishing_without_a_stream_promises_nothing(broker: Broker) -> None:
