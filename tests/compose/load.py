@@ -46,6 +46,11 @@ class Load:
         enough = len(self.accepted) + count
         await eventually(lambda: len(self.accepted) >= enough, within_s=60)
 
+    async def goes_on(self, *, for_s: float) -> None:
+        """Return when as much load has been sent as belongs to that time, whatever became of it."""
+        enough = self.sent + int(for_s * PER_SECOND)
+        await eventually(lambda: self.sent >= enough, within_s=2 * for_s + 10)
+
     async def _tick(self, http: httpx.AsyncClient, requests: asyncio.TaskGroup) -> None:
         """Send at fixed times, whether or not the answers come; more than we may have in flight is a failure."""
         loop = asyncio.get_running_loop()

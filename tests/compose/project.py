@@ -17,6 +17,15 @@ SERVICES = ("api-mongo", "api-server", "job-mongo", "job-server", "nats", "nginx
 
 async def command(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:
     """The output of a command that must succeed; what it says on both channels is part of the failure."""
+    code, out, err = await attempt(*arguments, environment=environment, stdin=stdin)
+    assert code == 0, f"{' '.join(arguments)}: {code}\n{out}\n{err}"
+    return out
+
+
+async def attempt(
+    *arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> tuple[int | None, str, str]:
+    """How a command ended, and what it said on its two channels."""
     process = await asyncio.create_subprocess_exec(
         *arguments,
         cwd=ROOT,
@@ -26,8 +35,7 @@ async def command(*arguments: str, environment: Mapping[str, str] | None = None,
         stderr=asyncio.subprocess.PIPE,
     )
     out, err = await process.communicate(stdin)
-    assert process.returncode == 0, f"{' '.join(arguments)}: {process.returncode}\n{out.decode()}\n{err.decode()}"
-    return out.decode()
+    return process.returncode, out.decode(), err.decode()
 
 
 @dataclass(frozen=True)
