@@ -63,7 +63,7 @@ class Broker(Protocol):
 class _Held:
     """A job in this process's hands, from its delivery to its acknowledgement."""
 
-    __slots__ = ("deliveries", "job", "outcome", "stop")
+    __slots__ = ("deliveries", "job", "outcome", "stop", "worked")
 
     def __init__(self, job: Job, delivery: Delivery) -> None:
         self.job = job
@@ -71,6 +71,8 @@ class _Held:
         self.deliveries: tuple[Delivery, ...] = (delivery,)
         self.stop: Stop | None = None
         self.outcome: Outcome | None = None
+        # Whether its work was begun here; otherwise another's outcome was found.
+        self.worked = False
 
 
 class Service:
@@ -146,6 +148,7 @@ class Service:
             held.outcome = outcome
             self._records.post(held)
             return
+        held.worked = True
         STARTED.inc()
         log.debug("job_started", job_id=job.job_id, object_id=job.object_id, attempt=delivery.attempt)
         held.stop = self._work(job, partial(self._ended, held))
@@ -212,7 +215,7 @@ class Service:
         for held, outcome in zip(batch, told, strict=True):
             self._let_go(held)
             # What stands may be our own, recorded before a publish that failed.
-            if outcome is not None and outcome == held.outcome:
+            if outcome is not None and held.worked and outcome == held.outcome:
                 ENDED.labels(outcome.ending.value).inc()
             else:
                 ADOPTED.inc()
