@@ -13,7 +13,7 @@ from messaging.events import Subject
 from messaging.jetstream import BrokerUnavailable, TopologyConflict
 from messaging.topology import JOB_CANCELLED, JOB_FINISHED
 from runtime.logs import get_logger
-from runtime.process import EXIT_FAILED, Leave
+from runtime.process import EXIT_FAILED, Leave, end
 
 if TYPE_CHECKING:
     from api_server.clock import DatabaseClock
@@ -97,18 +97,22 @@ class App:
                 tasks.create_task(self._broker.watch(self._settings.silence_s), name="watchdog"),
             ]
             log.info("started", port=self._http.port)
-            await stopping.wait()
-            log.info("stopping", reason=stopping.reason)
-            with contextlib.suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(self._settings.shutdown_grace_s):
-                    await self._http.stop()
-                    for consumer in self._consumers.values():
-                        consumer.stop()
-                    await asyncio.wait(reporters)
-                    await self._service.finish_dispatching()
-            for task in (*reporters, *helpers):
-                task.cancel()
+            try:
+                await stopping.wait()
+                log.info("stopping", reason=stopping.reason)
+                with contextlib.suppress(StoreUnavailable, TimeoutError):
+                    async with asyncio.timeout(self._settings.shutdown_grace_s):
+                        await self._end_in_order(reporters)
+            finally:
+                await end([*reporters, *helpers])
         log.info("stopped")
+
+    async def _end_in_order(self, reporters: list[asyncio.Task[None]]) -> None:
+        await self._http.stop()
+        for consumer in self._consumers.values():
+            consumer.stop()
+        await asyncio.wait(reporters)
+        await self._service.finish_dispatching()
 
     async def _report(self, subject: Subject, consumer: PullConsumer) -> None:
         await consumer.run(partial(self._service.report, subject), self._service.give_up)

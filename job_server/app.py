@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final
 
 from runtime.logs import get_logger
+from runtime.process import end
 
 if TYPE_CHECKING:
     from job_server.service import Service
@@ -39,12 +40,13 @@ async def run(
             tasks.create_task(broker.watch(settings.silence_s), name="watchdog"),
         ]
         log.info("started", concurrency=settings.job_concurrency)
-        await stopping.wait()
-        log.info("stopping", reason=stopping.reason, held=service.held)
-        consumer.stop()
-        await service.finish_or(settings.shutdown_grace_s)
-        await asyncio.wait([taking], timeout=settings.shutdown_grace_s)
-        await service.hand_back()
-        for task in (taking, *helpers):
-            task.cancel()
+        try:
+            await stopping.wait()
+            log.info("stopping", reason=stopping.reason, held=service.held)
+            consumer.stop()
+            await service.finish_or(settings.shutdown_grace_s)
+            await asyncio.wait([taking], timeout=settings.shutdown_grace_s)
+            await service.hand_back()
+        finally:
+            await end([taking, *helpers])
     log.info("stopped")

@@ -114,9 +114,12 @@ class Service:
     async def take(self, deliveries: Sequence[Delivery]) -> None:
         """Begin the work of jobs that were delivered; jobs whose outcome stands are only told again.
 
-        While the database is away, the messages are handed back for later.
+        While the database is away, the messages are handed back for later; once the process is ending, at once.
         """
         crash_point("job.after_fetch")
+        if self._closing:
+            await self._broker.nak(deliveries)
+            return
         understood: list[tuple[Delivery, Job]] = []
         nonsense: list[tuple[Delivery, str]] = []
         for delivery in deliveries:

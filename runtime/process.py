@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -21,6 +21,7 @@ EXIT_SILENT = 70
 EXIT_SECOND_SIGNAL = 130
 # How long threads of libraries may hold up the end once everything is done.
 EXIT_GRACE_S = 2.0
+CANCEL_AGAIN_S = 0.2
 
 # Motor runs its calls in threads. With Python's own 5 ms, a thread that has its answer waits that long for a busy loop
 # to let go of the interpreter, several times a call; measured, the whole service was half as fast.
@@ -112,6 +113,18 @@ def run(main: Callable[[Stopping], Coroutine[None, None, int | None]], silence_s
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_whole_life(main, silence_s))
     sys.exit(code)
+
+
+async def end(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they are gone.
+
+    Once is not always enough: `asyncio.wait_for` of Python 3.11 and nats-py's flush can lose a cancellation that
+    comes together with what they wait for, and a loop that lost it would go on for ever.
+    """
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=CANCEL_AGAIN_S)
 
 
 async def _whole_life(main: Callable[[Stopping], Coroutine[None, None, int | None]], silence_s: float) -> int:
