@@ -19,7 +19,7 @@ from typing import IO, Any, Self
 
 from local_stack.child import Child
 from local_stack.errors import AlreadyRunningError, StackError
-from local_stack.process import kill_group, started, strays
+from local_stack.process import kill_group, members, started, works_in
 
 LEFTOVER_PATIENCE_S = 5.0
 
@@ -103,8 +103,11 @@ class Folder:
                 kill_group(pid)
                 _wait_for_end(pid, since)
             elif started(pid) is None:
-                for stray in strays(pid, self.work(str(entry.get("name")))):
-                    os.kill(stray, signal.SIGKILL)
+                # nginx's workers can outlive their master. They are known by their folder, and by a group number
+                # that no new process gets while they live.
+                for member in members(pid):
+                    if works_in(member, self.work(str(entry.get("name")))):
+                        os.kill(member, signal.SIGKILL)
 
 
 def _lock_in(path: Path) -> IO[str]:

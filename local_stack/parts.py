@@ -139,6 +139,11 @@ class Nginx:
         """Whether new connections meet what was rendered last."""
         return await nginx.serves(self._control.number, self._generation)
 
+    def close(self) -> None:
+        """Give its ports back."""
+        self.port.close()
+        self._control.close()
+
     def _plan(self) -> Command:
         self.render()
         return Command(nginx.command(self._work), dict(os.environ), self._work)

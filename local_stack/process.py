@@ -60,6 +60,8 @@ class Process:
         """Its exit code, negative for a signal; whatever it forked is gone as well then."""
         code = await self._inner.wait()
         kill_group(self.pid)
+        while members(self.pid):  # noqa: ASYNC110 - only the kernel knows
+            await asyncio.sleep(0.01)  # they die, but not in the moment of the signal
         return code
 
     def signal(self, number: signal.Signals) -> None:
@@ -92,15 +94,19 @@ def started(pid: int) -> str | None:
     return f"{_boot_id()}/{fields.start_ticks}"
 
 
-def strays(leader: int, folder: Path) -> list[int]:
-    """The processes of the group that the dead `leader` founded which work in `folder` (nginx's workers do)."""
+def members(leader: int) -> list[int]:
+    """The living processes of the group that `leader` founded; elsewhere than on Linux nobody can tell."""
     if not LINUX:
         return []
-    return [
-        pid
-        for pid in (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
-        if (fields := _stat(pid)) is not None and fields.group == leader and _works_in(pid, folder)
-    ]
+    pids = (int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit())
+    return [pid for pid in pids if (stat := _stat(pid)) is not None and stat.group == leader and stat.state != "Z"]
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Whether `folder` is the process' own."""
+    with contextlib.suppress(OSError):
+        return (PROC / str(pid) / "cwd").resolve() == folder.resolve()
+    return False
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,3 @@ def _stat(pid: int) -> _Stat | None:
 
 def _boot_id() -> str:
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
-
-
-def _works_in(pid: int, folder: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return (PROC / str(pid) / "cwd").resolve() == folder.resolve()
-    return False

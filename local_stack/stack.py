@@ -110,6 +110,7 @@ class Stack:
             await _all(child.terminate() for child in self._of(*roles))
         for child in self.children.values():
             child.close()
+        self._nginx.close()  # which may have become no child yet
 
     async def _start_and_wait(self, children: Iterable[Child]) -> None:
         children = list(children)
