@@ -12,7 +12,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "own_stack: starts, stops or looks into processes, so it needs a stack of its own, not HASTY_URL"
     )
-    config.addinivalue_line("markers", "starts_first: takes long, so it must not be what everybody waits for at the end")
+    config.addinivalue_line(
+        "markers", "starts_first: takes long, so it must not be what everybody waits for at the end"
+    )
 
 
 def pytest_report_header() -> str | None:

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 import httpx
 
@@ -14,7 +14,11 @@ T = TypeVar("T")
 _NOT_YET = (AssertionError, httpx.TransportError, OSError)
 
 
-async def eventually(fact: Callable[[], T | Awaitable[T]], *, within_s: float = 10.0, every_s: float = 0.05) -> T:
+@overload
+async def eventually(fact: Callable[[], Awaitable[T]], *, within_s: float = 10.0, every_s: float = 0.05) -> T: ...
+@overload
+async def eventually(fact: Callable[[], T], *, within_s: float = 10.0, every_s: float = 0.05) -> T: ...
+async def eventually(fact: Callable[[], Any], *, within_s: float = 10.0, every_s: float = 0.05) -> Any:
     """Ask for the fact until it is truthy and return it.
 
     Raises:
@@ -25,7 +29,7 @@ async def eventually(fact: Callable[[], T | Awaitable[T]], *, within_s: float = 
         last: object
         try:
             answer = fact()
-            value: T = await answer if inspect.isawaitable(answer) else answer
+            value = await answer if inspect.isawaitable(answer) else answer
         except _NOT_YET as error:
             last = error
         else:

@@ -1,5 +1,6 @@
-"""Fakes of the broker and the databases: the same promises without processes, proved equal by tests/wire and
-tests/store. The models use them too, so their clocks are parameters and their failures can be asked for.
+"""Fakes of the broker and the databases: the same promises without processes, as tests/wire and tests/store prove.
+
+The models use them too, so their clocks are parameters and their failures can be asked for.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ class FakeJetStream:
 
     async def until_connected(self) -> None:
         """Wait until the broker is there."""
-        while not self._broker.up:
+        while not self._broker.up:  # noqa: ASYNC110 - `up` is a plain attribute, for the convenience of tests
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def ping(self, timeout_s: float = 2.0) -> None:

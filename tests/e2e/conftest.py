@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -26,7 +25,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
     if given:
         yield System(given.rstrip("/"), None)
         return
-    folder: Path = tmp_path_factory.mktemp("shared")
+    folder = tmp_path_factory.mktemp("shared")
     async with running(folder, api_servers=2, job_servers=3, environment=QUICK) as stack:
         yield System(stack.url, stack)
 

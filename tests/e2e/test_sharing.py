@@ -32,7 +32,7 @@ async def test_three_job_servers_share_sixty_jobs(hasty: Hasty, shared_stack: St
 
 @pytest.mark.own_stack
 async def test_two_api_servers_share_the_requests(hasty: Hasty, shared_stack: Stack, ports: httpx.AsyncClient) -> None:
-    """nginx hands requests to both, and both know every job."""
+    """Nginx hands requests to both, and both know every job."""
     api_servers = services(shared_stack, "api-server")
     before = await metrics(ports, api_servers, "hasty_jobs_accepted_total")
 

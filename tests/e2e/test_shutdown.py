@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sized
 from contextlib import asynccontextmanager
 
 import httpx
@@ -67,15 +67,19 @@ async def load(hasty: Hasty, callers: int) -> AsyncIterator[list[tuple[str, http
         over.set()
 
 
+async def more(answers: Sized, count: int) -> None:
+    """Wait until there are so many more answers than now."""
+    wanted = len(answers) + count
+    await eventually(lambda: len(answers) >= wanted)
+
+
 async def test_api_servers_that_leave_one_after_the_other_fail_no_request(stack: Stack, hasty: Hasty) -> None:
     """A rolling restart under load: every request is answered 201, and both leave with 0."""
     async with load(hasty, callers=8) as answers:
         for api_server in services(stack, "api-server"):
-            passed = len(answers)
-            await eventually(lambda passed=passed: len(answers) >= passed + 50)
+            await more(answers, 50)
             assert await api_server.terminate() == 0
-            passed = len(answers)
-            await eventually(lambda passed=passed: len(answers) >= passed + 50)
+            await more(answers, 50)
             await api_server.start()
             await api_server.ready(timeout_s=20)
 
@@ -115,8 +119,7 @@ async def test_job_servers_that_leave_under_load_lose_no_job(stack: Stack, hasty
     """One after the other, while jobs keep coming: every accepted job is finished within its time."""
     async with load(hasty, callers=2) as answers:
         for job_server in services(stack, "job-server"):
-            passed = len(answers)
-            await eventually(lambda passed=passed: len(answers) >= passed + 20)
+            await more(answers, 20)
             assert await job_server.terminate() == 0
             await job_server.start()
             await job_server.ready(timeout_s=20)

@@ -4,11 +4,13 @@ import asyncio
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pymongo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.collection import Collection
 
 from api_server.domain import Job, Outcome, Run, Status
 from api_server.errors import StoreUnavailable
@@ -110,7 +112,9 @@ async def test_an_insert_may_be_repeated(jobs: Store) -> None:
     assert len(await jobs.get([job.run.job_id, other.run.job_id])) == 2
 
 
-@pytest.mark.parametrize("object_id", ["$ne", "$where", "a.b", "", "ünï", "😀" * 256, "\u2028", "a'b\"c", "{}", "__proto__"])
+@pytest.mark.parametrize(
+    "object_id", ["$ne", "$where", "a.b", "", "ünï", "😀" * 256, "\u2028", "a'b\"c", "{}", "__proto__"]
+)
 async def test_object_ids_are_data(jobs: Store, object_id: str) -> None:
     """None of them is an operator, a path or another spelling of itself."""
     job = new_job(object_id)
@@ -230,8 +234,8 @@ async def test_messages_set_aside_can_be_read(real_jobs: JobStore, url: str) -> 
     """Whoever looks finds the bytes and the reason, for thirty days."""
     await real_jobs.set_aside([_aside("1"), _aside("1"), _aside("2", b"", "empty")])
 
-    with pymongo.MongoClient(url, tz_aware=True) as client:
-        collection = client.get_default_database().get_collection("set_aside")
+    with pymongo.MongoClient[dict[str, Any]](url, tz_aware=True) as client:
+        collection: Collection[dict[str, Any]] = client.get_default_database().get_collection("set_aside")
         assert list(collection.find(sort=[("_id", 1)])) == [
             {"_id": "1", "subject": "job:finished", "data": b"\xff\x00garbage", "reason": "no JSON", "at": NOON},
             {"_id": "2", "subject": "job:finished", "data": b"", "reason": "empty", "at": NOON},
@@ -276,24 +280,23 @@ async def test_an_outage_is_told_in_time_and_ends_by_itself(jobs: Store, outage:
     """Every method says so within three seconds; what was stored is still there afterwards."""
     job, other = new_job(), new_job("another")
     await jobs.insert([job], NOON)
-    calls = [
-        lambda: jobs.ping(),
-        lambda: jobs.server_time(),
-        lambda: jobs.latest_runs(["an object"]),
-        lambda: jobs.insert([other], NOON),
-        lambda: jobs.get([job.run.job_id]),
-        lambda: jobs.due(NOON, 1),
-        lambda: jobs.mark_dispatched([job.run.job_id], 1, NOON),
-        lambda: jobs.make_all_due(NOON),
-        lambda: jobs.apply(Status.FINISHED, [end(job)], NOON),
-        lambda: jobs.set_aside([_aside("1")]),
-    ]
-
     await outage.begin()
     try:
         async with asyncio.timeout(3):
-            answers = await asyncio.gather(*(call() for call in calls), return_exceptions=True)
-        assert [type(answer) for answer in answers] == [StoreUnavailable] * len(calls)
+            answers = await asyncio.gather(
+                jobs.ping(),
+                jobs.server_time(),
+                jobs.latest_runs(["an object"]),
+                jobs.insert([other], NOON),
+                jobs.get([job.run.job_id]),
+                jobs.due(NOON, 1),
+                jobs.mark_dispatched([job.run.job_id], 1, NOON),
+                jobs.make_all_due(NOON),
+                jobs.apply(Status.FINISHED, [end(job)], NOON),
+                jobs.set_aside([_aside("1")]),
+                return_exceptions=True,
+            )
+        assert [type(answer) for answer in answers] == [StoreUnavailable] * 10
     finally:
         await outage.end()
 

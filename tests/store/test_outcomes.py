@@ -3,11 +3,13 @@
 import asyncio
 import uuid
 from dataclasses import replace
+from typing import Any
 
 import pymongo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.collection import Collection
 
 from job_server.domain import Ending, Job, Outcome
 from job_server.errors import StoreUnavailable
@@ -93,8 +95,8 @@ async def test_messages_set_aside_can_be_read(real_outcomes: OutcomeStore, url: 
     """Whoever looks finds the bytes and the reason, for thirty days."""
     await real_outcomes.set_aside([_aside("job:created:7")])
 
-    with pymongo.MongoClient(url, tz_aware=True) as client:
-        collection = client.get_default_database().get_collection("set_aside")
+    with pymongo.MongoClient[dict[str, Any]](url, tz_aware=True) as client:
+        collection: Collection[dict[str, Any]] = client.get_default_database().get_collection("set_aside")
         [row] = collection.find()
         assert row["_id"].startswith("job:created:7:")
         assert (row["subject"], row["data"], row["reason"]) == ("job:created", b"\xff\x00garbage", "no JSON")
@@ -106,8 +108,9 @@ async def test_who_worked_is_written_down(real_outcomes: OutcomeStore, url: str)
     outcome = new_outcome()
     await real_outcomes.record([outcome])
 
-    with pymongo.MongoClient(url, tz_aware=True) as client:
-        [row] = client.get_default_database().get_collection("outcomes").find()
+    with pymongo.MongoClient[dict[str, Any]](url, tz_aware=True) as client:
+        collection: Collection[dict[str, Any]] = client.get_default_database().get_collection("outcomes")
+        [row] = collection.find()
     assert (row["_id"], row["worker"], row["attempt"]) == (outcome.job.job_id, "a test", 1)
     assert row["recorded_at"].tzinfo is not None
 

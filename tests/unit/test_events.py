@@ -1,0 +1,129 @@
+"""What travels between the services, and what is not understood."""
+
+import json
+import unicodedata
+from dataclasses import asdict
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from messaging.events import STATUS_OF, JobFacts, NotUnderstood, Subject, decode, encode, object_id_problem
+
+valid_text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=256)
+seconds = st.integers(0, 10**6) | st.floats(0, 10**6, allow_nan=False)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> tuple[Subject, JobFacts]:
+    """An event as one service tells it to the other."""
+    subject = draw(st.sampled_from(Subject))
+    job_id = str(draw(st.uuids()))
+    timestamp = draw(st.integers(0, 2**53 - 1))
+    return subject, JobFacts(job_id, job_id, draw(valid_text), STATUS_OF[subject], timestamp, draw(seconds))
+
+
+@given(events())
+def test_an_event_arrives_as_it_was_sent(event: tuple[Subject, JobFacts]) -> None:
+    """In the original's shape, with its fields in their order."""
+    subject, job = event
+    body = encode(subject, job)
+
+    assert decode(subject, body) == job
+    read = json.loads(body)
+    assert read == {"subject": subject.value, "job": asdict(job)}
+    assert list(read["job"]) == ["id", "job_id", "object_id", "status", "timestamp", "sleep_time_used"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["subject", "job", "job_id"]), inner),
+)
+
+
+@given(subject=st.sampled_from(Subject), data=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+def test_anything_else_is_not_understood(subject: Subject, data: bytes) -> None:
+    """And nothing but that: no other error may reach the reader."""
+    with pytest.raises(NotUnderstood):
+        decode(subject, data)
+
+
+@given(event=events(), data=st.data())
+def test_an_event_with_one_wrong_field_is_not_understood(event: tuple[Subject, JobFacts], data: st.DataObject) -> None:
+    """Of another type, or missing."""
+    subject, job = event
+    body = json.loads(encode(subject, job))
+    field = data.draw(st.sampled_from(sorted(body["job"])))
+    wrong = data.draw(json_values.filter(lambda value: type(value) not in {str, int, float}))
+    if data.draw(st.booleans()):
+        body["job"][field] = wrong
+    else:
+        del body["job"][field]
+
+    with pytest.raises(NotUnderstood):
+        decode(subject, json.dumps(body).encode())
+
+
+@given(event=events(), other=st.sampled_from(Subject))
+def test_an_event_of_another_subject_is_not_understood(event: tuple[Subject, JobFacts], other: Subject) -> None:
+    """Whether the envelope says so, or the job's status."""
+    subject, job = event
+    body = json.loads(encode(subject, job))
+    if other is not subject:
+        with pytest.raises(NotUnderstood):
+            decode(other, json.dumps(body).encode())
+        with pytest.raises(NotUnderstood):
+            decode(other, json.dumps(body | {"subject": other.value}).encode())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"job_id": "x"},
+        {"job_id": "00000000-0000-0000-0000-000000000001"},
+        {"id": "00000000-0000-0000-0000-00000000000G"},
+        {"object_id": ""},
+        {"object_id": "x" * 257},
+        {"object_id": "\x00"},
+        {"timestamp": -1},
+        {"timestamp": 2**53},
+        {"timestamp": 1.5},
+        {"sleep_time_used": -1},
+        {"sleep_time_used": True},
+        {"status": "finished"},
+    ],
+)
+def test_an_event_that_cannot_be_is_not_understood(changes: dict[str, object]) -> None:
+    """The types are right and the values are not."""
+    job_id = "00000000-0000-0000-0000-000000000000"
+    good = {"id": job_id, "job_id": job_id, "object_id": "x", "status": "processing"}
+    good |= {"timestamp": 1, "sleep_time_used": 0}  # type: ignore[dict-item]  # a job has more than texts
+    decode("job:created", json.dumps({"subject": "job:created", "job": good}).encode())
+
+    with pytest.raises(NotUnderstood):
+        decode("job:created", json.dumps({"subject": "job:created", "job": good | changes}).encode())
+
+
+@given(st.binary() | st.text(st.characters(exclude_categories=["Cs"])).map(str.encode))
+def test_the_reason_does_not_repeat_the_message(data: bytes) -> None:
+    """It goes into logs: it is one short line, whatever was sent."""
+    with pytest.raises(NotUnderstood) as caught:
+        decode("job:created", data)
+
+    reason = str(caught.value)
+    assert 0 < len(reason) < 300
+    assert reason.isprintable()
+
+
+@given(st.text(st.characters()) | st.text(st.characters(categories=["Cc", "Cs", "Zl", "Zp", "Cf"]), max_size=3))
+def test_an_object_id_is_any_text_without_controls_and_lone_surrogates(text: str) -> None:
+    """Of 1 to 256 characters; what is wrong is said in words."""
+    controls = any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+
+    assert (object_id_problem(text) is None) == (1 <= len(text) <= 256 and not controls)
+
+
+@pytest.mark.parametrize(("length", "is_good"), [(0, False), (1, True), (256, True), (257, False)])
+def test_the_length_of_an_object_id_counts_characters(length: int, is_good: bool) -> None:  # noqa: FBT001 - a column of the table
+    """Not bytes."""
+    assert (object_id_problem("😀" * length) is None) == is_good
