@@ -87,6 +87,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
                 host=settings.bind_host,
                 port=settings.bind_port,
                 goodbye_s=GOODBYE_S,
+                linger_s=settings.linger_s,
                 grace_s=settings.shutdown_grace_s,
             )
         )

@@ -20,3 +20,5 @@ class Settings(ProcessSettings):
     """How long after its creation an object's job keeps the next one out."""
     overdue_s: float = Field(default=180, gt=0, le=10**9)
     """How long after its dispatch a job without news is dispatched again."""
+    linger_s: float = Field(default=0, ge=0, le=60)
+    """How long a stopping process refuses new callers at least; a proxy that finds it by its name then goes elsewhere."""

@@ -32,10 +32,11 @@ class _Server(uvicorn.Server):
     idle connections that are left are closed.
     """
 
-    def __init__(self, config: uvicorn.Config, app: _Goodbye, goodbye_s: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: _Goodbye, goodbye_s: float, linger_s: float) -> None:
         super().__init__(config)
         self._app = app
         self._goodbye_s = goodbye_s
+        self._linger_s = linger_s
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -43,16 +44,22 @@ class _Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, wait until the clients have gone, at most `goodbye_s` seconds, and end."""
+        """Close the listener, wait until the clients have gone, at most `goodbye_s` seconds, and end.
+
+        However soon they go, newcomers are refused for `linger_s` seconds.
+        """
         for server in self.servers:
             server.close()
         for one in sockets or []:
             one.close()
         self._app.leaving = True
-        deadline = asyncio.get_running_loop().time() + self._goodbye_s
+        loop = asyncio.get_running_loop()
+        lingered = loop.time() + self._linger_s
+        deadline = loop.time() + self._goodbye_s
         # uvicorn keeps its connections in a set and tells nobody when it is empty.
-        while self.server_state.connections and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110
+        while self.server_state.connections and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+        await asyncio.sleep(max(0.0, lingered - loop.time()))
         await super().shutdown()
 
 
@@ -92,9 +99,11 @@ class HttpServer:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(
-        cls, app: Asgi, *, host: str, port: int, goodbye_s: float, grace_s: float
+        cls, app: Asgi, *, host: str, port: int, goodbye_s: float, grace_s: float, linger_s: float = 0
     ) -> AsyncIterator[HttpServer]:
         """Serve `app`; at the end, wait `goodbye_s` for idle clients to go and `grace_s` for answers under way.
+
+        New callers are refused for `linger_s` seconds at least.
 
         Raises:
             Leave: with exit code 1, when the address cannot be had.
@@ -117,7 +126,7 @@ class HttpServer:
             timeout_graceful_shutdown=max(1, round(grace_s)),
             backlog=BACKLOG,
         )
-        server = _Server(config, goodbye, goodbye_s)
+        server = _Server(config, goodbye, goodbye_s, linger_s)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
         running = cls(server, task, listener.getsockname()[1])
         try:

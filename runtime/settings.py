@@ -36,6 +36,7 @@ KNOWN = frozenset(
         "JOB_SLEEP_MAX_S",
         "JOB_SLEEP_MIN_S",
         "JOB_TIMEOUT_S",
+        "LINGER_S",
         "LOG_FORMAT",
         "LOG_LEVEL",
         "NATS_SETUP_URL",
