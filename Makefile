@@ -35,7 +35,7 @@ test-unit: .venv/dev.stamp ## the tests that start no server
 
 .PHONY: test-compose
 test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker with Compose
-	@$(BIN)/python -m pytest tests/compose
+	@tests/compose/run
 
 .PHONY: faults
 faults: .venv/dev.stamp ## the tests that kill, freeze and cut things
@@ -74,8 +74,8 @@ lock: .venv/dev.stamp ## resolve the dependencies anew into requirements/
 	@$(LOCK) --all-extras --output-file requirements/dev.txt
 
 .PHONY: clean
-clean: ## remove .venv, caches and .hasty with all its data
-	@rm -rf .venv .hasty .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove what make made: .venv, the unpacked database program, caches (data in .hasty stays)
+	@rm -rf .venv .hasty/programs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A venv that breaks off half way leaves no stamp, and is made anew.

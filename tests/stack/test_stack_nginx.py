@@ -33,7 +33,7 @@ async def raw(url: str, request: bytes) -> tuple[int, dict[str, str], bytes]:
     host, _, port = url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(request)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
         body = await reader.readexactly(int(headers["content-length"]))
@@ -125,7 +125,6 @@ async def test_a_request_has_one_id_from_the_caller_to_the_log(stack: Stack, cal
 
 async def test_a_thousand_requests_at_once_from_one_address_pass(stack: Stack) -> None:
     """The limits are for floods."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=stack.url, limits=limits, timeout=60) as caller:
-        answers = await asyncio.gather(*(caller.post("/") for _ in range(1000)))
-    assert {answer.status_code for answer in answers} == {200}
+    post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+    answers = await asyncio.gather(*(raw(stack.url, post) for _ in range(1000)))
+    assert {status for status, _, _ in answers} == {200}
