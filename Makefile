@@ -4,6 +4,9 @@
 PYTHON ?= python3
 API_SERVERS ?= 1
 JOB_SERVERS ?= 1
+SEED ?= 1
+MINUTES ?= 5
+OVERLAP ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 CODE := api_server job_server messaging runtime local_stack tests benchmarks
@@ -38,11 +41,11 @@ test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker w
 	@tests/compose/run
 
 .PHONY: faults
-faults: .venv/dev.stamp ## the tests that kill, freeze and cut things
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal tests/faults
+faults: .venv/dev.stamp ## hunt: kill, freeze and cut things under load, and judge the end (SEED=7 MINUTES=10 OVERLAP=2)
+	@$(BIN)/python -m tests.faults run --seed $(SEED) --minutes $(MINUTES) --overlap $(OVERLAP)
 
 .PHONY: bench
-bench: .venv/dev.stamp ## measure how fast it is
+bench: .venv/dev.stamp ## measure how fast it is, about half an hour
 	@$(BIN)/python -m benchmarks
 
 .PHONY: check
