@@ -160,6 +160,32 @@ async def test_patience_ends_for_those_under_way_and_those_waiting() -> None:
     assert gate.batches == [[1]]
 
 
+async def test_after_company_the_next_batch_rests() -> None:
+    """So that more share it."""
+    left_at: list[float] = []
+
+    async def flush(batch: Sequence[int]) -> list[int | Exception]:
+        left_at.append(asyncio.get_running_loop().time())
+        return list(batch)
+
+    batcher: Batcher[int, int] = Batcher(flush, name="test", max_batch=8, rest_s=0.1)
+    await asyncio.gather(batcher.submit(1), batcher.submit(2))
+    await batcher.submit(3)
+    assert left_at[1] - left_at[0] >= 0.1
+
+
+async def test_a_lone_item_is_never_followed_by_a_rest() -> None:
+    """Rest is for load: here it would last an hour."""
+    gate = Gate()
+    gate.open.set()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8, rest_s=3600)
+    async with asyncio.timeout(30):
+        for number in range(3):
+            await batcher.submit(number)
+            await batcher.drain()
+    assert gate.batches == [[0], [1], [2]]
+
+
 async def test_closing_cancels_who_waits() -> None:
     """Nobody is left waiting for ever."""
     gate = Gate()
