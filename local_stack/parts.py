@@ -64,8 +64,10 @@ def mongo(name: str, folder: Folder, program: str) -> Part:
     data, work = folder.data(name), folder.work(name)
 
     def plan() -> Command:
+        (work / "secantusd.toml").touch()  # without one it looks into several places, the home directory among them
         arguments = [
             *(program, "--host", "127.0.0.1", "--port", str(port.number), "--storage-path", str(data)),
+            *("--config", str(work / "secantusd.toml")),
             # Without it, what was acknowledged is lost when the program is killed.
             *("--standalone", "--sync-on-commit", "--cache-size", "256M", "--log-level", "WARNING"),
             # Nobody reads its change streams.

@@ -89,6 +89,8 @@ class Stack:
         wanted = {API_MONGO: config.api_mongo_url, JOB_MONGO: config.job_mongo_url}
         names = [name for name, url in wanted.items() if not url]
         if names:
+            if not programs.unpacked_secantusdb().is_dir():
+                self._tell("fetching the database program, this once")
             program = await asyncio.to_thread(programs.secantusd)
             found += [parts.mongo(name, folder, program) for name in names]
         return found

@@ -1,6 +1,8 @@
 """The programs of the stack are found, or missed in one line."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -24,3 +26,34 @@ def test_the_database_is_pinned_by_hash_and_needs_no_compiler() -> None:
     lock = programs.SECANTUSDB.read_text()
     assert re.findall(r"^secantusdb==(\S+)", lock, re.MULTILINE) == ["0.6.0b17"]
     assert len(re.findall(r"--hash=sha256:[0-9a-f]{64}", lock)) == 3
+
+
+def test_whoever_asks_at_once_gets_one_whole_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One unpacks, the others wait; nobody meets a half of it, and a torn attempt leaves nothing behind."""
+    installed: list[Path] = []
+
+    def install(target: Path) -> None:
+        installed.append(target)
+        program = target / "secantusdb.scripts" / "secantusd-rs"
+        program.parent.mkdir(parents=True)
+        program.touch(mode=0o755)
+
+    monkeypatch.setattr(programs, "_install", install)
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(programs.secantusd, [tmp_path] * 8))
+    assert len(installed) == 1
+    unpacked = programs.unpacked_secantusdb(tmp_path)
+    assert found == {str(unpacked / "secantusdb.scripts" / "secantusd-rs")}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", unpacked.name]
+
+
+def test_a_database_that_cannot_be_fetched_is_one_line_with_a_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a network, or with another wheel than the one that was locked."""
+    lock = tmp_path / "secantusdb.txt"
+    lock.write_text("secantusdb==0.6.0b17 --hash=md5:nonsense\n")
+    monkeypatch.setattr(programs, "SECANTUSDB", lock)
+    with pytest.raises(MissingProgramError, match=r"^the database program cannot be fetched \(.+\): mend that, or set"):
+        programs.secantusd(tmp_path / "programs")
+    assert [path.name for path in (tmp_path / "programs").iterdir()] == ["lock"]
