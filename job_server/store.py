@@ -122,7 +122,7 @@ class OutcomeStore:
         now = datetime.now(UTC)
         documents = [
             {
-                "_id": f"{message.key}:{int(now.timestamp())}",
+                "_id": message.key,
                 "subject": message.subject,
                 "data": message.data,
                 "reason": message.reason,

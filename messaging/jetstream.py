@@ -79,6 +79,13 @@ class _Client(Client):
         else:
             take(subject.decode(), reply.decode(), data, headers)
 
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            # Who waited for this answer has given up. nats-py would set the result all the same, and its reader would
+            # die of that while the client believes to be connected.
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
     async def write(self, lines: bytes) -> None:
         """Send complete protocol messages; raises what `publish` raises."""
         if not self.is_connected:
@@ -98,6 +105,13 @@ class Delivery:
     reply: str
     attempt: int
     stream_sequence: int
+    stored_ns: int
+    """When the broker stored it, in nanoseconds since 1970."""
+
+    @property
+    def key(self) -> str:
+        """What tells this message from any other that ever was, and is the same at each of its deliveries."""
+        return f"{self.subject}:{self.stream_sequence}:{self.stored_ns}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -702,7 +716,14 @@ def _delivery(subject: str, reply: str, data: bytes) -> Delivery:
     # domain and account before the stream.
     tokens = reply.split(".")
     first = 4 if len(tokens) < _LONG_ACK_TOKENS else 6
-    return Delivery(subject, data, reply, int(tokens[first]), int(tokens[first + 1]))
+    return Delivery(
+        subject,
+        data,
+        reply,
+        attempt=int(tokens[first]),
+        stream_sequence=int(tokens[first + 1]),
+        stored_ns=int(tokens[first + 3]),
+    )
 
 
 def _missing(info: dict[str, Any]) -> bool:

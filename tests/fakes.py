@@ -47,6 +47,7 @@ class _Stored:
     sequence: int
     subject: str
     data: bytes
+    at_ns: int
 
 
 @dataclass(slots=True)
@@ -113,7 +114,8 @@ class FakeBroker:
         if not self.usable or fate is Fate.LOST:
             return False
         if not self._is_known(message.message_id):
-            self._messages.append(_Stored(len(self._messages) + 1, message.subject, message.body))
+            at_ns = int(self.now() * 1e9)
+            self._messages.append(_Stored(len(self._messages) + 1, message.subject, message.body, at_ns))
         self.wake()
         return fate is Fate.STORED
 
@@ -157,7 +159,7 @@ class FakeBroker:
         due.attempt += 1
         message = self._messages[sequence - 1]
         reply = f"$JS.ACK.JOBS.{group.durable.name}.{due.attempt}.{sequence}.0.0.0"
-        return Delivery(message.subject, message.data, reply, due.attempt, sequence)
+        return Delivery(message.subject, message.data, reply, due.attempt, sequence, message.at_ns)
 
     def settle(self, delivery: Delivery) -> None:
         """Never deliver this message again."""
