@@ -1,10 +1,13 @@
-"""What all tests share: which of them run, and in which order they are handed out."""
+"""What all tests share: which of them run, in which order, and which of them go to one worker."""
 
 import os
 
 import pytest
+from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
 HASTY_URL = os.environ.get("HASTY_URL")
+# These tests leave the system as it was, so all of them can have the same one.
+SHARED_SYSTEM = "tests/e2e/shared_system/"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -12,9 +15,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "own_stack: starts, stops or looks into processes, so it needs a stack of its own, not HASTY_URL"
     )
-    config.addinivalue_line(
-        "markers", "starts_first: takes long, so it must not be what everybody waits for at the end"
-    )
+    config.addinivalue_line("markers", "starts_first: takes long, so nobody should wait for it alone at the end")
 
 
 def pytest_report_header() -> str | None:
@@ -32,3 +33,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not item.get_closest_marker("own_stack")]
         config.hook.pytest_deselected(items=left_out)
     items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
+
+
+class _OneWorkerPerSystem(LoadFileScheduling):  # type: ignore[misc]  # it ships no types
+    """Hands out whole files, because the tests of a file share what they start; and one folder as if it were a file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return SHARED_SYSTEM if nodeid.startswith(SHARED_SYSTEM) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileScheduling | None:
+    """Have `--dist loadfile` do that, in the order of the collection."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    config.option.loadscopereorder = False
+    return _OneWorkerPerSystem(config, log)

@@ -12,7 +12,6 @@ from tests.e2e.stacks import running
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("five steps"),
     pytest.mark.starts_first,
 ]
 

@@ -14,7 +14,6 @@ from tests.eventually import eventually
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("outages"),
     pytest.mark.own_stack,
     pytest.mark.starts_first,
 ]

@@ -4,13 +4,12 @@ import asyncio
 import uuid
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.collection import Collection
 
 from api_server.domain import Job, Outcome, Run, Status
 from api_server.errors import StoreUnavailable
@@ -21,7 +20,10 @@ from tests.eventually import eventually
 from tests.fakes import FakeJobStore
 from tests.servers import start
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("store")]
+if TYPE_CHECKING:
+    from pymongo.collection import Collection
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Store = JobStore | FakeJobStore
 

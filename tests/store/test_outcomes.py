@@ -3,13 +3,12 @@
 import asyncio
 import uuid
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymongo.collection import Collection
 
 from job_server.domain import Ending, Job, Outcome
 from job_server.errors import StoreUnavailable
@@ -20,7 +19,10 @@ from tests.eventually import eventually
 from tests.fakes import FakeOutcomeStore
 from tests.servers import start
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("store")]
+if TYPE_CHECKING:
+    from pymongo.collection import Collection
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 Store = OutcomeStore | FakeOutcomeStore
 

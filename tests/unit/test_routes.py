@@ -3,7 +3,6 @@
 import itertools
 import json
 import uuid
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
@@ -15,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from schemathesis import BaseSchema, Case
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from structlog.testing import capture_logs
 
 from api_server.domain import Outcome, Status
 from api_server.routes import Contract, make_app, make_framework_app
 from api_server.service import Service
 from runtime.probes import Probes
-from tests.fakes import FakeBroker, FakeJetStream, FakeJobStore, Fate
+from tests.fakes import FakeBroker, FakeJetStream, FakeJobStore
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -99,7 +97,7 @@ paths = (
 requests = st.tuples(st.sampled_from(["GET", "POST", "POST", "PUT", "HEAD", "OPTIONS"]), paths | st.just("/"), bodies)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(requests, max_size=15))
 async def test_both_lanes_answer_alike(asked: list[tuple[str, str, bytes]]) -> None:
     """The short way for nearly all of the load, and the framework's."""
@@ -134,39 +132,3 @@ async def test_without_a_database_callers_are_told_to_try_again(api: Api, reques
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) >= 1
     assert list(answer.json()) == ["message"]
-
-
-@pytest.mark.parametrize("request_line", [("POST", "/"), ("GET", f"/{uuid.UUID(int=1)}")])
-async def test_a_defect_of_ours_is_told_without_its_insides(api: Api, request_line: tuple[str, str]) -> None:
-    """Should there be one: 500 in the contract's shape, on both lanes."""
-
-    def defect(_method: str) -> Fate:
-        raise RuntimeError("secret insides")
-
-    api.store.fate = defect
-    for app in (api.whole, api.framework):
-        with capture_logs() as logs:
-            async with caller(app) as http:
-                answer = await http.request(*request_line, content=b'{"object_id": "x"}')
-
-        assert [line["event"] for line in logs] == ["defect"]
-        assert answer.status_code == 500
-        assert list(answer.json()) == ["message"]
-        assert "secret" not in answer.text
-
-
-async def endless() -> AsyncIterator[bytes]:
-    """A body that nobody may want to the end."""
-    for _ in range(100):
-        yield b"x" * 1024
-    raise AssertionError("read far beyond the limit")
-
-
-async def test_a_body_over_the_limit_is_not_read_to_its_end(api: Api) -> None:
-    """413 as soon as it is known to be too long, on both lanes."""
-    for app in (api.whole, api.framework):
-        async with caller(app) as http:
-            answer = await http.post("/", content=endless())
-
-        assert answer.status_code == 413
-        assert list(answer.json()) == ["message"]

@@ -13,7 +13,7 @@ from messaging.topology import JOB_CANCELLED, JOB_CREATED, JOB_FINISHED, Durable
 from tests.eventually import eventually
 from tests.wire.conftest import ACK_WAIT_S, Broker, Connection
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("wire")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 PLENTY = 1_000
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.client import ENDS_WITHIN_S, TOO_SOON, Hasty, new_object_id, refusal
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("shared")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 

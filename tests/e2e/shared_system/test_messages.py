@@ -19,7 +19,6 @@ from tests.eventually import eventually
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.xdist_group("shared"),
     pytest.mark.own_stack,
 ]
 

@@ -11,7 +11,7 @@ from local_stack import Stack
 from tests.e2e.client import TOO_SOON, Hasty, new_object_id
 from tests.e2e.stacks import metrics, services
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("shared")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 @pytest.mark.own_stack

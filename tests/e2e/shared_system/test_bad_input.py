@@ -11,7 +11,7 @@ from tests.e2e.client import TOO_SOON, Hasty, message_of, new_object_id, refusal
 from tests.e2e.stacks import tracebacks
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.xdist_group("shared")]
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 BAD_BODIES = {
     "nothing": b"",
@@ -194,7 +194,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(body=st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 async def test_no_body_makes_an_error_of_ours(hasty: Hasty, body: bytes) -> None:
     """Whatever the bytes are: a job or a refusal."""
@@ -204,7 +204,7 @@ async def test_no_body_makes_an_error_of_ours(hasty: Hasty, body: bytes) -> None
         refusal(response)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(object_id=st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=256))
 async def test_every_valid_id_is_accepted_and_comes_back(hasty: Hasty, object_id: str) -> None:
     """The rules for object ids refuse nothing that they allow."""
@@ -214,7 +214,7 @@ async def test_every_valid_id_is_accepted_and_comes_back(hasty: Hasty, object_id
     assert (await hasty.job(response.headers["location"].removeprefix("/")))["object_id"] == object_id
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.binary(max_size=60).map(lambda raw: "".join(f"%{byte:02x}" for byte in raw)))
 async def test_no_path_makes_an_error_of_ours(hasty: Hasty, path: str) -> None:
     """Whatever the escaped bytes are: a refusal."""
