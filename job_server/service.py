@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -94,6 +95,8 @@ class Service:
         self._room_changed = room_changed
         self._held: dict[str, _Held] = {}
         self._closing = False
+        # Bound once: below its level, a call then costs next to nothing.
+        self._log = log.bind()
         self._beat_now = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -145,24 +148,24 @@ class Service:
             await self._broker.nak(deliveries, delay_s=1)
             await asyncio.sleep(RETRY_S)
             return
-        for delivery, job in understood:
-            self._begin(delivery, job, recorded.get(job.job_id))
+        STARTED.inc(sum(self._begin(delivery, job, recorded.get(job.job_id)) for delivery, job in understood))
 
-    def _begin(self, delivery: Delivery, job: Job, outcome: Outcome | None) -> None:
+    def _begin(self, delivery: Delivery, job: Job, outcome: Outcome | None) -> bool:
+        """Begin a job's work, unless it is under way here or its outcome stands; whether it was begun."""
         if held := self._held.get(job.job_id):
             held.deliveries = (*held.deliveries, delivery)
-            return
+            return False
         held = self._held[job.job_id] = _Held(job, delivery)
         self._idle.clear()
         if outcome is not None:
             held.outcome = outcome
             self._records.post(held)
-            return
+            return False
         held.worked = True
-        STARTED.inc()
-        log.debug("job_started", job_id=job.job_id, object_id=job.object_id, attempt=delivery.attempt)
+        self._log.debug("job_started", job_id=job.job_id, object_id=job.object_id, attempt=delivery.attempt)
         held.stop = self._work(job, partial(self._ended, held))
         crash_point("job.mid_work")
+        return True
 
     async def give_up(self, delivery: Delivery, reason: str) -> None:
         """Set a message aside that could not be dealt with for a reason that nobody foresaw.
@@ -189,7 +192,7 @@ class Service:
     def _ended(self, held: _Held, ending: Ending, took_s: float) -> None:
         held.stop = None
         held.outcome = Outcome(held.job, ending, took_s, held.deliveries[-1].attempt)
-        log.debug(
+        self._log.debug(
             "job_ended",
             job_id=held.job.job_id,
             object_id=held.job.object_id,
@@ -222,13 +225,17 @@ class Service:
         # A lost acknowledgement means one more delivery, which finds the outcome and tells it again.
         await self._broker.ack([delivery for held in batch for delivery in held.deliveries])
         crash_point("job.after_ack")
-        for held, outcome in zip(batch, told, strict=True):
+        # What stands may be our own, recorded before a publish that failed.
+        own = Counter(
+            outcome.ending.value
+            for held, outcome in zip(batch, told, strict=True)
+            if outcome is not None and held.worked and outcome == held.outcome
+        )
+        for status, count in own.items():
+            ENDED.labels(status).inc(count)
+        ADOPTED.inc(len(batch) - own.total())
+        for held in batch:
             self._let_go(held)
-            # What stands may be our own, recorded before a publish that failed.
-            if outcome is not None and held.worked and outcome == held.outcome:
-                ENDED.labels(outcome.ending.value).inc()
-            else:
-                ADOPTED.inc()
 
     def _let_go(self, held: _Held) -> None:
         self._held.pop(held.job.job_id, None)

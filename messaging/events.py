@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as validated
 
 
 class Subject(StrEnum):
@@ -38,9 +37,14 @@ class NotUnderstood(ValueError):
     """A message is no event of the subject it came on; the text says why, without the message's content."""
 
 
-@validated(frozen=True, slots=True, config=ConfigDict(strict=True))
+@dataclass(frozen=True, slots=True)
 class JobFacts:
-    """A job as an event tells it: `timestamp` is its creation in Unix seconds, `sleep_time_used` in seconds."""
+    """A job as an event tells it: `timestamp` is its creation in Unix seconds, `sleep_time_used` in seconds.
+
+    It is checked where it comes in as JSON, in `decode`, not where this process makes it.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     id: JobId
     job_id: JobId
@@ -50,9 +54,11 @@ class JobFacts:
     sleep_time_used: Seconds
 
 
-@validated(frozen=True, slots=True, config=ConfigDict(strict=True))
+@dataclass(frozen=True, slots=True)
 class JobEvent:
     """What is published when a job was created, finished or cancelled."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
     subject: str
     job: JobFacts
