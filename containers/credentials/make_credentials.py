@@ -1,123 +1,151 @@
 # ruff: noqa: INP001, T201 - a program of its own, which speaks on standard output
-"""Makes the passwords of the system's own NATS and MongoDBs, each once, and hands everyone the ones they need.
+"""Makes the logins of the system's own NATS and MongoDBs, each once, and hands everyone the ones they need.
 
     make_credentials.py                 make what is missing; what exists stays as it is
-    make_credentials.py rotate SECRET   replace one; the old one is kept as SECRET.previous
-    make_credentials.py settle SECRET   forget the old one
+    make_credentials.py rotate LOGIN    make another user, and keep the old one beside it as LOGIN.previous
+    make_credentials.py settle LOGIN    forget the old one
 
-The secrets themselves live in /credentials/secrets, which nobody else mounts. From them the folder of each consumer,
-a volume of its own, is written anew at every run, so that a lost volume heals. containers/credentials/rotate calls
+The logins themselves live in /credentials/logins, which nobody else mounts. From them the folder of each consumer, a
+volume of its own, is written anew at every run, so that a lost volume heals. containers/credentials/rotate calls
 `rotate` and `settle`.
 """
 
 import os
 import secrets
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path("/credentials")
-SECRETS = ("nats-api", "nats-setup", "nats-job", "api-mongo", "job-mongo")
+NATS_USERS = ("api", "setup", "job")
+# By login: the service that uses it and the name of the service's database.
+DATABASES = {"api-mongo": ("api-server", "hasty_api"), "job-mongo": ("job-server", "hasty_job")}
+LOGINS = (*(f"nats-{user}" for user in NATS_USERS), *DATABASES)
+PREVIOUS = ".previous"
+# The official MongoDB image runs as this group; the container's `group_add` lets us give it files.
 MONGO_GROUP = 999
-"""The official MongoDB image runs as this group; the container's `group_add` lets us give it files."""
 
 
-def mongo_url(secret: str, host: str, database: str) -> str:
-    """The address a service logs in with; the user is the one MONGO_INITDB_ROOT_USERNAME names."""
-    return f"mongodb://hasty:{secret}@{host}:27017/{database}?authSource=admin"
+class Login(NamedTuple):
+    """A user and its password."""
+
+    user: str
+    password: str
 
 
-def nats_url(user: str, secret: str) -> str:
-    """The address one user of the broker connects with."""
-    return f"nats://{user}:{secret}@nats:4222"
+def fresh(name: str, *, first: bool) -> Login:
+    """A login nobody knows yet; the user's name tells it from the one it replaces."""
+    user = "hasty" if name in DATABASES else name.removeprefix("nats-")
+    return Login(user if first else f"{user}-{secrets.token_hex(4)}", secrets.token_urlsafe(32))
 
 
-def nats_passwords(secret_of: Mapping[str, str]) -> str:
-    """The variables that nats-server.conf refers to."""
-    return "".join(f'{user}_password: "{secret_of[f"nats-{user}"]}"\n' for user in ("api", "setup", "job"))
+def stored(name: str) -> Path:
+    """Where a login is kept."""
+    return ROOT / "logins" / name
 
 
-FILES: Mapping[str, Callable[[Mapping[str, str]], str]] = {
-    "api-server/nats_url": lambda secret_of: nats_url("api", secret_of["nats-api"]),
-    "api-server/nats_setup_url": lambda secret_of: nats_url("setup", secret_of["nats-setup"]),
-    "api-server/mongo_url": lambda secret_of: mongo_url(secret_of["api-mongo"], "api-mongo", "hasty_api"),
-    "job-server/nats_url": lambda secret_of: nats_url("job", secret_of["nats-job"]),
-    "job-server/mongo_url": lambda secret_of: mongo_url(secret_of["job-mongo"], "job-mongo", "hasty_job"),
-    "nats/passwords.conf": nats_passwords,
-    "api-mongo/password": lambda secret_of: secret_of["api-mongo"],
-    "job-mongo/password": lambda secret_of: secret_of["job-mongo"],
-}
+def read(name: str) -> Login:
+    """A login that exists."""
+    user, password = stored(name).read_text().split()
+    return Login(user, password)
 
 
 def write(path: Path, text: str, group: int | None = None) -> None:
-    """Replaces a file in one step, readable by its owner, and by the group if one is given."""
-    fresh = path.with_name(f".{path.name}.fresh")
-    fresh.unlink(missing_ok=True)
-    fresh.touch(mode=0o600)
-    fresh.write_text(text)
+    """Replace a file in one step, readable by its owner, and by the group if one is given."""
+    draft = path.with_name(f".{path.name}.draft")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    draft.write_text(text)
     if group is not None:
-        os.chown(fresh, -1, group)
-    fresh.chmod(0o400 if group is None else 0o440)
-    with fresh.open("rb") as file:
+        os.chown(draft, -1, group)
+    draft.chmod(0o400 if group is None else 0o440)
+    with draft.open("rb") as file:
         os.fsync(file.fileno())
-    fresh.replace(path)
+    draft.replace(path)
 
 
-def make_missing() -> None:
-    """Makes every secret that does not exist yet, then writes what the consumers read."""
-    for name in SECRETS:
-        path = ROOT / "secrets" / name
-        if not path.exists():
-            write(path, secrets.token_urlsafe(32))
-            print(f"made {name}")
-    hand_out(SECRETS)
+def mongo_url(login: Login, host: str, database: str) -> str:
+    """The address a service logs in with; retryable writes are for replica sets."""
+    return f"mongodb://{login.user}:{login.password}@{host}:27017/{database}?authSource=admin&retryWrites=false"
 
 
-def hand_out(names: tuple[str, ...]) -> None:
-    """Writes the consumers' files; during a rotation also the services' old addresses, as *.previous."""
-    secret_of = {name: (ROOT / "secrets" / name).read_text() for name in names}
-    for file, content in FILES.items():
-        write(ROOT / file, content(secret_of), MONGO_GROUP if file.endswith("/password") else None)
-    for service, name in (("api-server", "api-mongo"), ("job-server", "job-mongo")):
-        previous = ROOT / "secrets" / f"{name}.previous"
-        copy = ROOT / service / "mongo_url.previous"
-        if previous.exists():
-            write(copy, FILES[f"{service}/mongo_url"]({**secret_of, name: previous.read_text()}))
+def nats_url(login: Login) -> str:
+    """The address one user of the broker connects with."""
+    return f"nats://{login.user}:{login.password}@nats:4222"
+
+
+def nats_users(logins: Mapping[str, Login]) -> str:
+    """The variables that nats-server.conf refers to; where nobody is being replaced, the previous user is nobody's."""
+    lines = []
+    for user in NATS_USERS:
+        name = f"nats-{user}"
+        previous = logins.get(name + PREVIOUS) or fresh(name, first=False)
+        for prefix, login in (("", logins[name]), ("previous_", previous)):
+            lines += [
+                f'{prefix}{user}_user: "{login.user}"',
+                f'{prefix}{user}_password: "{login.password}"',
+                f'{prefix}{user}_inbox: ["_INBOX_{login.user}.>"]',
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def hand_out() -> None:
+    """Write what the consumers read; while a database's login is being replaced, its service sees the old one too."""
+    names = [name for name in (*LOGINS, *(name + PREVIOUS for name in LOGINS)) if stored(name).exists()]
+    logins = {name: read(name) for name in names}
+    write(ROOT / "api-server/nats_url", nats_url(logins["nats-api"]))
+    write(ROOT / "api-server/nats_setup_url", nats_url(logins["nats-setup"]))
+    write(ROOT / "job-server/nats_url", nats_url(logins["nats-job"]))
+    write(ROOT / "nats/users.conf", nats_users(logins))
+    for name, (service, database) in DATABASES.items():
+        write(ROOT / name / "username", logins[name].user, MONGO_GROUP)
+        write(ROOT / name / "password", logins[name].password, MONGO_GROUP)
+        write(ROOT / service / "mongo_url", mongo_url(logins[name], name, database))
+        old = ROOT / service / f"mongo_url{PREVIOUS}"
+        if name + PREVIOUS in logins:
+            write(old, mongo_url(logins[name + PREVIOUS], name, database))
         else:
-            copy.unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
+
+
+def make(name: str) -> None:
+    """Make a login that does not exist yet."""
+    if not stored(name).exists():
+        write(stored(name), " ".join(fresh(name, first=True)))
+        print(f"made {name}")
 
 
 def rotate(name: str) -> None:
-    """Replaces a secret and keeps the old one until `settle`; an unfinished rotation is left as it is."""
-    path = ROOT / "secrets" / name
-    previous = path.with_name(f"{name}.previous")
+    """Replace a login and keep the old one until `settle`; a rotation that was begun goes on."""
+    previous = stored(name + PREVIOUS)
     if previous.exists():
         print(f"{name} is being rotated already")
     else:
-        write(previous, path.read_text())
-        write(path, secrets.token_urlsafe(32))
+        write(previous, " ".join(read(name)))
+        write(stored(name), " ".join(fresh(name, first=False)))
         print(f"rotated {name}")
-    hand_out(SECRETS)
 
 
 def settle(name: str) -> None:
-    """Forgets the old secret."""
-    (ROOT / "secrets" / f"{name}.previous").unlink(missing_ok=True)
-    hand_out(SECRETS)
+    """Forget the old login."""
+    stored(name + PREVIOUS).unlink(missing_ok=True)
 
 
 def main(arguments: list[str]) -> int:
-    """Does what the command line says; 2 for a command line that says nothing we know."""
+    """Do what the command line says; 2 for a command line that says nothing we know."""
     match arguments:
         case []:
-            make_missing()
-        case ["rotate", name] if name in SECRETS:
+            for name in LOGINS:
+                make(name)
+        case ["rotate", name] if name in LOGINS:
             rotate(name)
-        case ["settle", name] if name in SECRETS:
+        case ["settle", name] if name in LOGINS:
             settle(name)
         case _:
-            print(f"usage: make_credentials.py [rotate|settle {{{'|'.join(SECRETS)}}}]", file=sys.stderr)
+            print(f"usage: make_credentials.py [rotate|settle {{{'|'.join(LOGINS)}}}]", file=sys.stderr)
             return 2
+    hand_out()
     return 0
 
 

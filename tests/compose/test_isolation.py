@@ -31,7 +31,8 @@ NEXT_CREATED = "pub:$JS.API.CONSUMER.MSG.NEXT.JOBS.job-created-group"
 NEXT_OUTCOMES = tuple(f"pub:$JS.API.CONSUMER.MSG.NEXT.JOBS.job-{kind}-group" for kind in ("finished", "cancelled"))
 ACK_CREATED = ("pub:$JS.ACK.JOBS.job-created-group.1.1.1.1.1", "pub:$JS.ACK.hub.hash.JOBS.job-created-group.1.1.1.1.1")
 ACK_OUTCOMES = tuple(wish.replace("created", "finished") for wish in ACK_CREATED)
-OTHERS_INBOXES = {user: f"sub:_INBOX_{user}.>" for user in ("api", "job", "setup")}
+INBOX_OF = {user: f"sub:_INBOX_{user}.x" for user in ("api", "job", "setup", "another")}
+OWN_INBOX = "sub:_INBOX_{me}.x"
 
 
 @pytest.mark.parametrize(
@@ -40,20 +41,20 @@ OTHERS_INBOXES = {user: f"sub:_INBOX_{user}.>" for user in ("api", "job", "setup
         (
             "job-server",
             "HASTY_NATS_URL_FILE",
-            (*CHANGES, CREATED, *NEXT_OUTCOMES, *ACK_OUTCOMES, OTHERS_INBOXES["api"], OTHERS_INBOXES["setup"]),
-            (NEXT_CREATED, *ACK_CREATED, OTHERS_INBOXES["job"], "pub:$JS.API.STREAM.INFO.JOBS"),
+            (*CHANGES, CREATED, *NEXT_OUTCOMES, *ACK_OUTCOMES, INBOX_OF["api"], INBOX_OF["another"]),
+            (NEXT_CREATED, *ACK_CREATED, OWN_INBOX, "pub:$JS.API.STREAM.INFO.JOBS"),
         ),
         (
             "api-server",
             "HASTY_NATS_URL_FILE",
-            (*CHANGES, *OUTCOMES, NEXT_CREATED, *ACK_CREATED, OTHERS_INBOXES["job"], OTHERS_INBOXES["setup"]),
-            (*NEXT_OUTCOMES, *ACK_OUTCOMES, OTHERS_INBOXES["api"], "pub:$JS.API.STREAM.INFO.JOBS"),
+            (*CHANGES, *OUTCOMES, NEXT_CREATED, *ACK_CREATED, INBOX_OF["job"], INBOX_OF["another"]),
+            (*NEXT_OUTCOMES, *ACK_OUTCOMES, OWN_INBOX, "pub:$JS.API.STREAM.INFO.JOBS"),
         ),
         (
             "api-server",
             "HASTY_NATS_SETUP_URL_FILE",
-            (CREATED, *OUTCOMES, NEXT_CREATED, *NEXT_OUTCOMES, *ACK_CREATED, OTHERS_INBOXES["api"]),
-            (OTHERS_INBOXES["setup"], "pub:$JS.API.STREAM.INFO.JOBS", "pub:$JS.API.INFO"),
+            (CREATED, *OUTCOMES, NEXT_CREATED, *NEXT_OUTCOMES, *ACK_CREATED, INBOX_OF["api"], INBOX_OF["another"]),
+            (OWN_INBOX, "pub:$JS.API.STREAM.INFO.JOBS", "pub:$JS.API.INFO"),
         ),
     ],
     ids=["job", "api", "setup"],
