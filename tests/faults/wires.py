@@ -69,10 +69,12 @@ class Wire:
     weather: Weather = Weather.FAIR
     delay_s: float = 0.2
     lost_answers: int = 0
+    accepted: int = 0
     _sock: socket.socket = field(init=False)
     _server: asyncio.Server | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _open: set[asyncio.Task[None]] = field(default_factory=set)
+    _frozen: set[asyncio.Task[None]] = field(default_factory=set)
 
     def listen(self) -> str:
         """Take a port and start serving in the running loop; give the address."""
@@ -101,6 +103,10 @@ class Wire:
         if weather is Weather.CUT:
             self.break_all()
 
+    def freeze_open(self) -> None:
+        """Let nothing more through the connections there are, for ever; new ones are as the weather is."""
+        self._frozen.update(self._open)
+
     def break_all(self) -> None:
         """End the connections there are, as a reset does."""
         for task in self._open:
@@ -121,6 +127,7 @@ class Wire:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.accepted += 1
         self._open.add(task)
         try:
             if self.weather is not Weather.CUT:
@@ -129,15 +136,18 @@ class Wire:
             pass  # a broken connection is this proxy's trade; the task ends here either way
         finally:
             self._open.discard(task)
+            self._frozen.discard(task)
             _abort(writer)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # In a black hole nobody answers the first packet either; the local accept cannot be helped.
         await self._until_passable(away=True)
         there_reader, there_writer = await asyncio.open_connection(*self.upstream)
+        owner = asyncio.current_task()
+        assert owner is not None
         try:
-            out = asyncio.create_task(self._pump(reader, there_writer, away=True), name="wire out")
-            back = asyncio.create_task(self._pump(there_reader, writer, away=False), name="wire back")
+            out = asyncio.create_task(self._pump(owner, reader, there_writer, away=True), name="wire out")
+            back = asyncio.create_task(self._pump(owner, there_reader, writer, away=False), name="wire back")
             try:
                 await asyncio.gather(out, back)
             finally:
@@ -147,7 +157,9 @@ class Wire:
         finally:
             _abort(there_writer)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, away: bool) -> None:
+    async def _pump(
+        self, owner: asyncio.Task[None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, away: bool
+    ) -> None:
         witness = _Witness(self.journalling) if away and self.journalling is not None else None
         while data := await reader.read(_CHUNK):
             if self.weather is Weather.LOSE_ANSWER and not away:
@@ -156,6 +168,8 @@ class Wire:
             if self.weather is Weather.SLOW:
                 await asyncio.sleep(self.delay_s)
             await self._until_passable(away=away)
+            if owner in self._frozen:
+                await asyncio.get_running_loop().create_future()
             if witness is not None:
                 witness.feed(data)
             writer.write(data)

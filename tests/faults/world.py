@@ -226,6 +226,7 @@ class World:
         self.outcomes = FakeOutcomeStore()
         self.history = History()
         self.over = False
+        self._dead: list[Process] = []
         self._ids = itertools.count(1)
         self._asking: set[asyncio.Task[None]] = set()
         self.api_servers: list[ApiServer] = []
@@ -305,6 +306,8 @@ class World:
 
     async def _replace(self, servers: list[Any], number: int, kind: type[Process]) -> None:
         servers[number].kill()
+        # Its tasks wait for ever, and nobody else holds on to them.
+        self._dead.append(servers[number])
         servers[number] = kind(self)
 
     def turn_broker(self, way: Literal["up", "down"]) -> None:

@@ -7,11 +7,13 @@ import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.faults import facts
-from tests.faults.ground import Ground, Hit, Kind, last
+from tests.faults.ground import Ground, Hit, Kind, NotReached, last
 from tests.faults.kinds.processes import WATCHDOG
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from local_stack import Child
 
 _BROKER: Final = frozenset({"nats"})
 
@@ -73,6 +75,7 @@ async def _wiped(ground: Ground, hit: Hit) -> None:
 async def _disk_full(ground: Ground, hit: Hit) -> None:
     """Healed by room and a restart: a broker that met a full disk does not come back by itself."""
     broker, disk = ground.stack.children["nats"], ground.disks["nats"]
+    before = _refusals(broker)
     hit.begins("nats")
     await disk.fill()
     try:
@@ -81,6 +84,13 @@ async def _disk_full(ground: Ground, hit: Hit) -> None:
         await disk.free()
         await broker.kill()
     await broker.ready(60)
+    if _refusals(broker) == before:
+        raise NotReached("the broker wrote nothing while its disk was full")
+
+
+def _refusals(broker: Child) -> int:
+    """Count what the broker complained about its disk."""
+    return broker.log.read_text(encoding="utf-8", errors="replace").count("no space left on device")
 
 
 def empty(folder: Path) -> None:
