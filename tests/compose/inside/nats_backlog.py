@@ -5,13 +5,14 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nats
 
 
 async def main(url: str) -> None:
     """Ask as the user who made the consumers."""
-    client = await nats.connect(url, inbox_prefix="_INBOX_setup", allow_reconnect=False)
+    client = await nats.connect(url, inbox_prefix=f"_INBOX_{urlsplit(url).username}", allow_reconnect=False)
     backlog = {}
     for consumer in ("job-created-group", "job-finished-group", "job-cancelled-group"):
         answer = await client.request(f"$JS.API.CONSUMER.INFO.JOBS.{consumer}", b"", timeout=2)
