@@ -1,6 +1,7 @@
 """The programs of the stack are found, or missed in one line."""
 
 import re
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,9 +32,13 @@ def test_the_database_is_pinned_by_hash_and_needs_no_compiler() -> None:
 def test_whoever_asks_at_once_gets_one_whole_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One unpacks, the others wait; nobody meets a half of it, and a torn attempt leaves nothing behind."""
     installed: list[Path] = []
+    second = threading.Event()
 
     def install(target: Path) -> None:
+        if installed:
+            second.set()
         installed.append(target)
+        second.wait(0.3)  # long enough for a second one to come, if nothing keeps it out
         program = target / "secantusdb.scripts" / "secantusd-rs"
         program.parent.mkdir(parents=True)
         program.touch(mode=0o755)
