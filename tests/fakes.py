@@ -336,7 +336,9 @@ class _FakeDatabase:
     def _away(self) -> Exception:
         raise NotImplementedError
 
-    def _before(self, method: str) -> Fate:
+    async def _before(self, method: str) -> Fate:
+        # A command is a journey: others go on meanwhile, and may be there first.
+        await asyncio.sleep(0)
         fate = self.fate(method)
         if not self.up or fate is Fate.LOST:
             raise self._away()
@@ -348,7 +350,7 @@ class _FakeDatabase:
 
     async def ping(self) -> None:
         """Prove that the database answers."""
-        self._before("ping")
+        await self._before("ping")
 
 
 class FakeJobStore(_FakeDatabase):
@@ -367,12 +369,12 @@ class FakeJobStore(_FakeDatabase):
 
     async def server_time(self) -> datetime:
         """Return the database's own time."""
-        self._before("server_time")
+        await self._before("server_time")
         return self.now()
 
     async def latest_runs(self, object_ids: Sequence[str]) -> dict[str, Run]:
         """Return the latest run of each of these objects."""
-        fate = self._before("latest_runs")
+        fate = await self._before("latest_runs")
         latest: dict[str, Run] = {}
         for job in sorted(self.jobs.values(), key=lambda job: job.run.number):
             if job.run.object_id in object_ids:
@@ -382,7 +384,7 @@ class FakeJobStore(_FakeDatabase):
 
     async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]:
         """Store new jobs; the ids of those that lost their run number to another."""
-        fate = self._before("insert")
+        fate = await self._before("insert")
         lost = set()
         for job in jobs:
             if job.run.job_id in self.jobs:
@@ -397,18 +399,18 @@ class FakeJobStore(_FakeDatabase):
 
     async def get(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """Return the jobs with these ids."""
-        self._after(self._before("get"))
+        self._after(await self._before("get"))
         return {job_id: self.jobs[job_id] for job_id in job_ids if job_id in self.jobs}
 
     async def due(self, until: datetime, limit: int) -> list[Job]:
         """Return up to `limit` jobs that must be published by `until`, the longest due first."""
-        self._after(self._before("due"))
+        self._after(await self._before("due"))
         ids = [job_id for job_id, at in sorted(self.due_at.items(), key=lambda item: item[1]) if at <= until]
         return [self.jobs[job_id] for job_id in ids[:limit]]
 
     async def mark_dispatched(self, job_ids: Sequence[str], dispatches: int, due: datetime) -> None:
         """Note that the broker holds the dispatch with this number."""
-        fate = self._before("mark_dispatched")
+        fate = await self._before("mark_dispatched")
         for job_id in job_ids:
             job = self.jobs.get(job_id)
             if job is not None and job.status is Status.PROCESSING and job.dispatches < dispatches:
@@ -418,7 +420,7 @@ class FakeJobStore(_FakeDatabase):
 
     async def make_all_due(self, now: datetime) -> int:
         """Have every unfinished job published again; how many."""
-        fate = self._before("make_all_due")
+        fate = await self._before("make_all_due")
         later = [job_id for job_id, at in self.due_at.items() if at > now]
         self.due_at |= dict.fromkeys(later, now)
         self._after(fate)
@@ -426,7 +428,7 @@ class FakeJobStore(_FakeDatabase):
 
     async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]:  # noqa: ARG002 - the real one notes the time
         """Bring jobs to a terminal status, only from `processing`."""
-        fate = self._before("apply")
+        fate = await self._before("apply")
         moved = 0
         for outcome in outcomes:
             job = self.jobs.get(outcome.job_id)
@@ -440,7 +442,7 @@ class FakeJobStore(_FakeDatabase):
 
     async def set_aside(self, messages: Sequence[api_service.SetAside]) -> None:
         """Keep messages that cannot be understood."""
-        fate = self._before("set_aside")
+        fate = await self._before("set_aside")
         for message in messages:
             self.aside.setdefault(message.key, (message.subject, message.data, message.reason))
         self._after(fate)
@@ -462,12 +464,12 @@ class FakeOutcomeStore(_FakeDatabase):
 
     async def recorded(self, job_ids: Sequence[str]) -> dict[str, job_domain.Outcome]:
         """Return the outcomes that stand for these jobs."""
-        self._after(self._before("recorded"))
+        self._after(await self._before("recorded"))
         return {job_id: self.outcomes[job_id] for job_id in job_ids if job_id in self.outcomes}
 
     async def record(self, outcomes: Sequence[job_domain.Outcome]) -> dict[str, job_domain.Outcome]:
         """Record outcomes; those that stood already, by job id."""
-        fate = self._before("record")
+        fate = await self._before("record")
         standing = {}
         for outcome in outcomes:
             stands = self.outcomes.setdefault(outcome.job.job_id, outcome)
@@ -478,7 +480,7 @@ class FakeOutcomeStore(_FakeDatabase):
 
     async def set_aside(self, messages: Sequence[job_service.SetAside]) -> None:
         """Keep messages that cannot be understood."""
-        fate = self._before("set_aside")
+        fate = await self._before("set_aside")
         for message in messages:
             self.aside.setdefault(message.key, (message.subject, message.data, message.reason))
         self._after(fate)
