@@ -1,15 +1,21 @@
 """A stack in the foreground, as `make up` runs it: signals, exit codes, and lines on the terminal."""
 
 import asyncio
+import io
 import os
 import signal
 import sys
 from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from local_stack import Stack
 from local_stack.folder import Folder
 from local_stack.programs import ROOT
+from local_stack.view import View, watch
 from tests.eventually import eventually
-from tests.stack.stacks import line_with, lives, pids, rest_of, supervised, told, works_in
+from tests.stack.stacks import config, line_with, lives, pids, rest_of, supervised, told, works_in
 
 
 async def local_stack(folder: Path, **environment: str) -> tuple[int, str]:
@@ -99,3 +105,23 @@ async def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> No
     """Before anything is started."""
     code, output = await local_stack(tmp_path, HASTY_HTTP_PORT="http")
     assert (code, output) == (2, "hasty: HASTY_HTTP_PORT is 'http': it must be a port from 1 to 65535")
+
+
+async def test_a_child_that_answers_no_more_is_told_once_and_again_when_it_is_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not restarted: it may only be slow, and the services watch over themselves."""
+    monkeypatch.setattr("local_stack.view.ASK_EVERY_S", 0.01)
+    monkeypatch.setattr("local_stack.probes.PATIENCE_S", 0.3)
+    output = io.StringIO()
+    view = View(Console(file=output))
+    async with Stack.running(config(tmp_path)) as stack:
+        watching = asyncio.create_task(watch(stack, view))
+        job_server = stack.children["job-server-1"]
+        assert job_server.pid is not None
+        os.kill(job_server.pid, signal.SIGSTOP)
+        await eventually(lambda: "job-server-1 gives no answer" in output.getvalue())
+        os.kill(job_server.pid, signal.SIGCONT)
+        await eventually(lambda: "job-server-1 is well again" in output.getvalue())
+        watching.cancel()
+    assert output.getvalue().count("gives no answer") == 1

@@ -1,0 +1,45 @@
+"""What the person at the terminal sees."""
+
+import io
+from types import SimpleNamespace
+from typing import Any, cast
+
+from rich.console import Console
+
+from local_stack.child import State
+from local_stack.stack import Stack
+from local_stack.view import LINES, View
+
+
+def a_stack() -> Stack:
+    """A stack with one child, as far as a view looks at it."""
+    child: Any = SimpleNamespace(name="nats", address="127.0.0.1:4222", pid=123, restarts=2, state=State.READY)
+    return cast("Stack", SimpleNamespace(url="http://127.0.0.1:8080", children={"nats": child}))
+
+
+def test_without_a_terminal_there_are_plain_lines() -> None:
+    """One for each event, whole however long: something may read them."""
+    output = io.StringIO()
+    view = View(Console(file=output, width=40))
+    with view.shown():
+        view.show(a_stack())
+        view.tell("nats is [bold] " + "very " * 20 + "well")
+    first, second = output.getvalue().splitlines()
+    assert first.endswith(" Hasty answers on http://127.0.0.1:8080 (Ctrl-C ends it)")
+    assert second.endswith("nats is [bold] " + "very " * 20 + "well")
+
+
+def test_on_a_terminal_the_children_are_shown_with_the_last_lines() -> None:
+    """Short: a table, and no more lines than fit below it."""
+    output = io.StringIO()
+    view = View(Console(file=output, force_terminal=True, width=100, height=40))
+    with view.shown():
+        view.show(a_stack())
+        for number in range(LINES + 3):
+            view.tell(f"event {number}.")
+        output.seek(0)
+        output.truncate()
+    last_picture = output.getvalue()
+    for part in ("Hasty on http://127.0.0.1:8080", "nats", "127.0.0.1:4222", "123", "ready", f"event {LINES + 2}."):
+        assert part in last_picture
+    assert "event 2." not in last_picture
