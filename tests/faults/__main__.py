@@ -1,4 +1,4 @@
-"""`python -m tests.faults run` injects faults into a stack of its own; `report` writes docs/faults.md from the results."""
+"""`python -m tests.faults run` injects faults into a stack of its own; `report` writes docs/faults.md."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 from tests.faults import report
 from tests.faults.hunt import Plan, hunt
 from tests.faults.kinds import ALL
+from tests.faults.recovery import measure
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -54,14 +55,27 @@ def run(  # noqa: PLR0913 - each is an option of the command line
     raise typer.Exit(1 if outcome.violations else 0)
 
 
+@app.command()
+def recovery(
+    times: Annotated[int, typer.Option(help="Measure each so often.", min=1)] = 10,
+    results: Annotated[Path, typer.Option(help="Keep the figures there, for `report`.")] = report.RESULTS,
+) -> None:
+    """Measure how soon work goes on after a fault, with default settings apart from HASTY_ACK_WAIT_S=5."""
+    found = asyncio.run(measure(Path(tempfile.mkdtemp(prefix="hasty-recovery-")), times))
+    for name, seconds in found.items():
+        typer.echo(f"{name}: {seconds}")
+    report.keep_recovery(found, results)
+
+
 @app.command(name="report")
 def write_report(
     results: Annotated[Path, typer.Option(help="The folder `run --results` wrote to.")] = report.RESULTS,
     page: Annotated[Path, typer.Option(help="The page to write.")] = report.PAGE,
 ) -> None:
     """Write docs/faults.md from the results that were kept: measured figures and nothing else."""
-    page.write_text(report.page(report.load(results)), encoding="utf-8")
-    typer.echo(f"{page} tells of {len(report.load(results))} runs")
+    runs = report.load(results)
+    page.write_text(report.page(runs, report.load_recovery(results)), encoding="utf-8")
+    typer.echo(f"{page} tells of {len(runs)} runs: {report.totals(runs)}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -220,18 +221,20 @@ def one_job_per_cooldown(case: Case) -> Iterator[Violation]:
     """I4: no two jobs of an object within the cooldown, and no refusal without a job in the way."""
     cooldown, tolerance = case.rules.cooldown_s, case.rules.clock_tolerance_s
     for object_id, jobs in case.jobs_of.items():
-        for first, second in zip(jobs, jobs[1:], strict=False):
+        for first, second in pairwise(jobs):
             # Both times went into the second decision, so they need no tolerance beyond their milliseconds.
             if second.created_at - first.created_at < cooldown - 0.002:
                 apart = second.created_at - first.created_at
                 yield Violation("I4", object_id, f"{first.job_id} and {second.job_id} are {apart:.3f} s apart")
     for object_id, posts in case.posts_of.items():
         accepted = sorted((post for post in posts if post.accepted), key=lambda post: post.sent)
-        for earlier, later in zip(accepted, accepted[1:], strict=False):
+        for earlier, later in pairwise(accepted):
             # Each was made between its request and its answer: this is the farthest apart they can be.
             apart = max(earlier.ended, later.ended) - earlier.sent
             if apart < cooldown - tolerance:
-                yield Violation("I4", object_id, f"{earlier.job_id} and {later.job_id} were both accepted in {apart:.2f} s")
+                yield Violation(
+                    "I4", object_id, f"{earlier.job_id} and {later.job_id} were both accepted in {apart:.2f} s"
+                )
         yield from _refusals(case, object_id, posts)
 
 

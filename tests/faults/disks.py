@@ -19,7 +19,7 @@ _ROOMY: Final = "3g"
 _PAGE: Final = 4096
 
 
-class CannotMount(Exception):  # noqa: N818 - a fact about the machine, told as it is
+class CannotMount(Exception):
     """This machine does not let us mount; the text says why."""
 
 
@@ -36,7 +36,7 @@ class Disk:
         Raises:
             CannotMount: when this user may not.
         """
-        folder.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         await _as_root("mount", "-t", "tmpfs", "-o", f"size={_ROOMY},mode=0777", "tmpfs", str(folder))
         return cls(folder)
 

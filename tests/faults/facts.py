@@ -6,7 +6,6 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 from pymongo import AsyncMongoClient
@@ -16,6 +15,8 @@ from tests.faults.checker import AsideDoc, Consumer, JobDoc, OutcomeDoc, Vitals
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    import httpx
 
     from local_stack import Child, Stack
 

@@ -28,7 +28,7 @@ BACK_WITHIN_S: Final = 60.0
 """A child that was killed is back and ready within this time, or the run says so."""
 
 
-class NotReached(Exception):  # noqa: N818 - what happened to an injection, not an error of the system under test
+class NotReached(Exception):
     """The fault did not happen: nothing came by where it waited. It is not counted."""
 
 
@@ -166,7 +166,7 @@ async def until(fact: Callable[[], bool], *, within_s: float, every_s: float = 0
         TimeoutError: when it is not within that time.
     """
     async with asyncio.timeout(within_s):
-        while not fact():
+        while not fact():  # noqa: ASYNC110 - it happens in other processes
             await asyncio.sleep(every_s)
 
 

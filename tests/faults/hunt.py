@@ -146,7 +146,12 @@ class Hunt:
             address = caller.listen()
             opened.push_async_callback(caller.close)
             load = Load(
-                f"http://{address}", self._history, flight, random.Random(f"load/{plan.seed}"), plan.rate, f"s{plan.seed}"
+                f"http://{address}",
+                self._history,
+                flight,
+                random.Random(f"load/{plan.seed}"),
+                plan.rate,
+                f"s{plan.seed}",
             )
             ground = Ground(
                 stack=stack,
@@ -201,9 +206,7 @@ class Hunt:
             self._history.faults.extend(faults)
             for fault in faults:
                 fault.alone = self._plan.overlap == 1
-            await asyncio.gather(
-                *(self._inject(ground, kind, fault) for kind, fault in zip(wave, faults, strict=True))
-            )
+            await asyncio.gather(*(self._inject(ground, kind, fault) for kind, fault in zip(wave, faults, strict=True)))
             if self._plan.overlap == 1:
                 await asyncio.gather(*self._watching)
             await asyncio.sleep(_PAUSE_S)
@@ -244,12 +247,16 @@ class Hunt:
             fault.note += f" not reached: {error or type(error).__name__}"
             self._not_reached[kind.name] += 1
         except StackError as error:
-            self._late.append(Violation("I8", fault.target or kind.name, f"did not come back after {kind.name}: {error}"))
+            self._late.append(
+                Violation("I8", fault.target or kind.name, f"did not come back after {kind.name}: {error}")
+            )
         fault.healed = run_clock()
         aboard = frozenset(ground.flight.under_way)
         fault.bystanders |= aboard
         took = fault.healed - fault.began
-        self._tell(f"{fault.number:5d} {kind.name} on {fault.target} {fault.note} ({fault.in_flight} in flight, {took:.1f} s)")
+        self._tell(
+            f"{fault.number:5d} {kind.name} on {fault.target} {fault.note} ({fault.in_flight} in flight, {took:.1f} s)"
+        )
         task = asyncio.create_task(self._watch_recovery(ground, fault, aboard), name=f"recovery {fault.number}")
         self._watching.add(task)
         task.add_done_callback(self._watching.discard)
@@ -271,11 +278,11 @@ class Hunt:
         await ground.back(ground.stack.children.values())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._plan.bound_s):
-                while await ground.api.hasty_api.jobs.find_one({"status": "processing"}) is not None:  # noqa: ASYNC110
+                while await _unfinished(ground):  # noqa: ASYNC110 - it happens in other processes
                     await asyncio.sleep(0.5)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._plan.ack_wait_s * 2 + 10):
-                while any(owed.pending or owed.unacknowledged for owed in await _consumers(ground)):
+                while any(owed.pending or owed.unacknowledged for owed in await _consumers(ground)):  # noqa: ASYNC110 - likewise
                     await asyncio.sleep(0.3)
         # nginx keeps idle connections to the api-servers for a minute; without callers they are nobody's.
         await ground.killed([ground.stack.children["nginx"]])
@@ -314,11 +321,15 @@ class Hunt:
         logs = plan.folder / "logs"
         stories = [story.tell(violation, self._history, found, logs) for violation in violations[:20]]
         if stories:
-            (plan.folder / "violations.txt").write_text("\n\n".join([*stories, *map(str, violations[20:])]), encoding="utf-8")
-        return Outcome(plan, self._history, found, violations, stories, self._obstacles, dict(self._not_reached), seconds)
+            (plan.folder / "violations.txt").write_text(
+                "\n\n".join([*stories, *map(str, violations[20:])]), encoding="utf-8"
+            )
+        return Outcome(
+            plan, self._history, found, violations, stories, self._obstacles, dict(self._not_reached), seconds
+        )
 
 
-async def hunt(plan: Plan, tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Outcome:  # noqa: T201
+async def hunt(plan: Plan, tell: Callable[[str], None] = lambda line: print(line, file=sys.stderr)) -> Outcome:  # noqa: T201 - that is its purpose
     """Run a plan; `tell` gets a line for every fault."""
     return await Hunt(plan, tell).run()
 
@@ -360,9 +371,12 @@ async def _settled_vitals(ground: Ground, early: dict[str, Vitals]) -> dict[str,
     return found
 
 
+async def _unfinished(ground: Ground) -> bool:
+    return await ground.api.hasty_api.jobs.find_one({"status": "processing"}) is not None
+
+
 async def _consumers(ground: Ground) -> list[Consumer]:
     try:
         return await facts.consumers(ground.stack)
     except (NatsError, OSError, TimeoutError) as error:
         return [Consumer(f"not readable: {error}", 1, 1)]
-

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +15,7 @@ from tests.faults.checker import TERMINAL
 from tests.faults.history import History, Post, Sight, run_clock
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterable
 
     from pymongo.asynchronous.collection import AsyncCollection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NO_ANSWER_AFTER_S: Final = 12.0
 _MOST_AT_ONCE: Final = 200
 _REGULARS: Final = 24
-_ODD_NAMES: Final = ("объект", "物", "a b", "$set", "a.b", "../../etc", "{}", "‮", "null", "'; --")
+_ODD_NAMES: Final = ("объект", "物", "a b", "$set", "a.b", "../../etc", "{}", "\u202e", "null", "'; --")
 
 
 @dataclass

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 import os
 import platform
 import subprocess
 import sys
+import textwrap
 from collections import Counter, defaultdict
 from importlib.metadata import version
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from local_stack import programs
 from tests.faults.kinds import ALL
+from tests.faults.recovery import ACK_WAIT_S, MEASURES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,13 +42,14 @@ def summary(outcome: Outcome) -> str:
     """Give the figures of a run in a few lines."""
     told = figures(outcome)
     jobs = told["jobs"]
+    faults = sum(row["injected"] for row in told["kinds"].values())
+    by_law = Counter(found.law for found in outcome.violations)
     lines = [
-        f"seed {told['seed']}: {told['seconds']:.0f} s, {sum(row['injected'] for row in told['kinds'].values())} faults, "
-        f"{jobs['accepted']} jobs accepted ({jobs['finished']} finished, {jobs['cancelled']} cancelled, "
-        f"{jobs['again']} delivered again), {jobs['refused']} refused, {jobs['unanswered']} without an answer, "
-        f"{told['looks']} looks",
+        f"seed {told['seed']}: {told['seconds']:.0f} s, {faults} faults, {jobs['accepted']} jobs accepted",
+        f"  {jobs['finished']} finished, {jobs['cancelled']} cancelled, {jobs['again']} delivered again",
+        f"  {jobs['refused']} refused, {jobs['unanswered']} without an answer, {told['looks']} looks",
         f"violations: {len(outcome.violations)}",
-        *(f"  {law}: {count}" for law, count in Counter(found.law for found in outcome.violations).items()),
+        *(f"  {law}: {count}" for law, count in by_law.items()),
     ]
     if told["not_reached"]:
         lines.append(f"not reached: {told['not_reached']}")
@@ -73,9 +77,13 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "seed": plan.seed,
         "overlap": plan.overlap,
         "seconds": round(outcome.seconds, 1),
-        "at": dt.datetime.now(dt.timezone.utc).isoformat(timespec="minutes"),
+        "at": dt.datetime.now(dt.UTC).isoformat(timespec="minutes"),
         "command": _command(outcome),
-        "settings": {**plan.settings(Path("<folder>")), "api-servers": plan.api_servers, "job-servers": plan.job_servers},
+        "settings": {
+            **plan.settings(Path("<folder>")),
+            "api-servers": plan.api_servers,
+            "job-servers": plan.job_servers,
+        },
         "machine": machine(),
         "jobs": {
             "accepted": len(history.accepted()),
@@ -103,6 +111,25 @@ def keep(outcome: Outcome, folder: Path) -> None:
     file.write_text(json.dumps(figures(outcome), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def keep_recovery(found: Mapping[str, Sequence[float]], folder: Path) -> None:
+    """Write the recovery figures into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {
+        "ack_wait_s": ACK_WAIT_S,
+        "times": max(len(seconds) for seconds in found.values()),
+        "measures": {name: {"within_s": MEASURES[name][1], "seconds": seconds} for name, seconds in found.items()},
+        "machine": machine(),
+    }
+    (folder / "recovery.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+
+
+def load_recovery(folder: Path) -> dict[str, Any] | None:
+    """Read the recovery figures, if there are any."""
+    file = folder / "recovery.json"
+    found: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    return found
+
+
 def load(folder: Path) -> list[dict[str, Any]]:
     """Read the figures of all runs in the folder, in the order of their seeds."""
     found = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("seed-*.json"))]
@@ -111,7 +138,9 @@ def load(folder: Path) -> list[dict[str, Any]]:
 
 def machine() -> dict[str, str]:
     """Tell what a run was measured on."""
-    cpu = next((line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "")
+    cpu = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), ""
+    )
     memory = next((line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), "0")
     return {
         "cpu": cpu or platform.processor(),
@@ -142,7 +171,7 @@ def _lines(path: str) -> Iterable[str]:
 
 
 def _asked(*command: str) -> str:
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - programs of the stack
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - a program of the stack
     return (answer.stdout or answer.stderr).strip().rpartition(" ")[2]
 
 
@@ -151,6 +180,155 @@ def _secantusdb() -> str:
     return line.removeprefix("secantusdb==").split()[0] if line else "not used"
 
 
-def page(runs: Sequence[Mapping[str, Any]]) -> str:
+def page(runs: Sequence[Mapping[str, Any]], recovery: Mapping[str, Any] | None = None) -> str:
     """Write docs/faults.md."""
-    raise NotImplementedError(runs, ALL)
+    return "\n".join([*_totals(runs), *_matrix(runs), *_unreached(runs), *_recovery(recovery), *_runs(runs)]) + "\n"
+
+
+def totals(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Add up what all runs counted."""
+    return {
+        "faults": sum(row["injected"] for run in runs for row in run["kinds"].values()),
+        "violations": sum(len(run["violations"]) for run in runs),
+        **{what: sum(run["jobs"][what] for run in runs) for what in ("accepted", "again", "refused", "unanswered")},
+        "looks": sum(run["looks"] for run in runs),
+        "journalled": sum(run["journalled_writes"] for run in runs),
+    }
+
+
+def _totals(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    sums = totals(runs)
+    kinds = {kind for run in runs for kind in run["kinds"]}
+    return [
+        "# Faults",
+        "",
+        *_wrapped(
+            """What Hasty promises, whatever crashes: every accepted job gets exactly one outcome (the laws I1 to I8, as
+            `tests/faults/checker.py` judges them). This page is written by `python -m tests.faults report` from the
+            results of runs that are kept in `docs/faults/`; no figure in it was typed by hand."""
+        ),
+        *_wrapped(
+            f"""**{sums["faults"]:,} faults of {len(kinds)} kinds were injected into running systems while they
+            accepted {sums["accepted"]:,} jobs: {sums["violations"]:,} violations.**"""
+        ),
+        *_wrapped(
+            f"""{sums["unanswered"]:,} requests got no answer or a 5xx, {sums["refused"]:,} were refused within the
+            cooldown. {sums["again"]:,} jobs were delivered more than once before their outcome was recorded, so that
+            their work may have run twice, which is allowed. Callers looked at jobs {sums["looks"]:,} times meanwhile.
+            {sums["journalled"]:,} writes were read off the wire to the databases, each with its demand for the
+            journal."""
+        ),
+        *_wrapped(
+            """A run is a stack of its own (`local_stack`: real processes, with a TCP proxy on each link) under steady
+            load by HTTP. When all faults have healed, the checker reads both databases, the broker's consumers, the
+            metrics and logs of every process, and the history of all requests. It objects when a guard is removed:
+            see `tests/faults/test_guards.py`. A run is repeated by its command, given below; its seed decides the
+            order of the faults, their targets and their lengths."""
+        ),
+    ]
+
+
+def _matrix(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "## The matrix",
+        "",
+        *_wrapped(
+            """*Injected*: how often it happened for certain (a crash point that nothing came by is not counted). *In
+            flight*: jobs accepted and not yet terminal at that moment, on average and at most. *Again*: jobs in flight
+            that were delivered more than once; in runs with several faults side by side, each of them counts these.
+            *Recovery*: seconds from the healing to the last outcome of all jobs accepted before it, from the runs that
+            inject one fault at a time. It includes what the settings below say, above all the acknowledgement wait."""
+        ),
+        "| fault | what happens | injected | in flight | violations | again | recovery p50 | p99 | max |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    violations = "0" if not totals(runs)["violations"] else "see below"
+    for kind in ALL.values():
+        rows = [run["kinds"][kind.name] for run in runs if kind.name in run["kinds"]]
+        flights = [count for row in rows for count in row["in_flight"]]
+        times = sorted(seconds for row in rows for seconds in row["recovery_s"])
+        cells = [
+            kind.name,
+            kind.what,
+            str(sum(row["injected"] for row in rows)),
+            f"{sum(flights) / len(flights):.0f} / {max(flights)}" if flights else "",
+            violations,
+            str(sum(row["again"] for row in rows)),
+            *([f"{_quantile(times, part):.1f}" for part in (0.5, 0.99, 1.0)] if times else [""] * 3),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _unreached(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    missed = Counter[str]()
+    for run in runs:
+        missed.update(run["not_reached"])
+    if missed:
+        told = ", ".join(f"{kind} {count}" for kind, count in sorted(missed.items()))
+        lines += [f"Not reached, and not counted above: {told}.", ""]
+    obstacles = {f"{kind}: {why}" for run in runs for kind, why in run["obstacles"].items()}
+    lines += [f"- could not be injected: {line}" for line in sorted(obstacles)]
+    found = [line for run in runs for line in run["violations"]]
+    lines += [f"- violation: {line[:300]}" for line in found]
+    return lines
+
+
+def _recovery(recovery: Mapping[str, Any] | None) -> list[str]:
+    if recovery is None:
+        return []
+    lines = [
+        "## Recovery with default settings",
+        "",
+        *_wrapped(
+            f"""Apart from `HASTY_ACK_WAIT_S={recovery["ack_wait_s"]}`; in seconds, each measured {recovery["times"]}
+            times on one stack with one api-server and two job-servers, by `python -m tests.faults recovery`."""
+        ),
+        "| | promised | p50 | max |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, row in recovery["measures"].items():
+        times = sorted(row["seconds"])
+        lines.append(f"| {name} | {row['within_s']} | {_quantile(times, 0.5):.1f} | {times[-1]:.1f} |")
+    return [*lines, ""]
+
+
+def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "## The runs",
+        "",
+        "| command | at (UTC) | seconds | side by side | faults | accepted | violations |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for run in runs:
+        faults = sum(row["injected"] for row in run["kinds"].values())
+        cells = [
+            f"`{run['command']}`",
+            run["at"].removesuffix("+00:00").replace("T", " "),
+            f"{run['seconds']:.0f}",
+            str(run["overlap"]),
+            str(faults),
+            f"{run['jobs']['accepted']:,}",
+            str(len(run["violations"])),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Settings of the services, the same in all of these runs unless two values are given:", ""]
+    names = sorted({name for run in runs for name in run["settings"]})
+    for name in names:
+        values = sorted({str(run["settings"].get(name, "")) for run in runs})
+        lines.append(f"- `{name}`: {', '.join(values)}")
+    lines += ["", "Machine and versions:", ""]
+    for name in sorted({name for run in runs for name in run["machine"]}):
+        lines.append(f"- {name}: {', '.join(sorted({run['machine'].get(name, '') for run in runs}))}")
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """Give a paragraph in lines of the width of this project, and the empty line after it."""
+    return [*textwrap.wrap(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False), ""]
+
+
+def _quantile(ordered: Sequence[float], part: float) -> float:
+    """Give the smallest value that at least this part of the values does not exceed."""
+    return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]

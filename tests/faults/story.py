@@ -98,4 +98,4 @@ def _time_of(line: str) -> float:
 
 
 def _clock(at: float) -> str:
-    return dt.datetime.fromtimestamp(at, dt.timezone.utc).strftime("%H:%M:%S.%f")[:-3] if at else "(no time)   "
+    return dt.datetime.fromtimestamp(at, dt.UTC).strftime("%H:%M:%S.%f")[:-3] if at else "(no time)   "

@@ -156,6 +156,12 @@ def test_a_story_tells_what_happened_in_order(tmp_path: Path) -> None:
     told = tell(Violation("I2", "job-1", "is wrong"), history, facts, tmp_path).splitlines()
 
     assert told[0] == "I2 job-1: is wrong"
-    order = ["fault 7: zombie", "POST x -> 201 job-1", "api-server's document", "[job-server-1]", "GET job-1 -> 200 finished"]
+    order = [
+        "fault 7: zombie",
+        "POST x -> 201 job-1",
+        "api-server's document",
+        "[job-server-1]",
+        "GET job-1 -> 200 finished",
+    ]
     found = [next(n for n, line in enumerate(told) if words in line) for words in order]
     assert found == sorted(found)

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.own_stack]
 
 SEED = 7
-# A rescue so late that it hides nothing, and a bound before it.
-NO_RESCUE_IN_TIME = {"overdue_s": 3600.0, "settle_s": 12.0}
 
 
 @dataclass(frozen=True)
@@ -41,8 +39,17 @@ EXPOSED_BY = {
 
 
 def _plan(folder: Path, kinds: tuple[str, ...]) -> Plan:
+    """A rescue so late that it hides nothing, and a bound before it."""
     return Plan(
-        seed=SEED, folder=folder, kinds=kinds, api_servers=2, job_servers=2, rate=40, disks=False, **NO_RESCUE_IN_TIME
+        seed=SEED,
+        folder=folder,
+        kinds=kinds,
+        api_servers=2,
+        job_servers=2,
+        rate=40,
+        disks=False,
+        overdue_s=3600,
+        settle_s=12,
     )
 
 

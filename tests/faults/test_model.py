@@ -6,25 +6,33 @@ A failing story is shrunk to the fewest steps and printed as a list of calls, to
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from messaging.events import JobFacts, Outgoing, Subject, encode
-from tests.fakes import Fate
+from tests.fakes import FakeJobStore, FakeOutcomeStore, Fate
 from tests.faults.checker import TERMINAL, Rules, judge
 from tests.faults.history import Sent
 from tests.faults.world import API_SERVERS, COOLDOWN_S, JOB_SERVERS, SUBJECTS, World, published
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 RULES = Rules(cooldown_s=COOLDOWN_S, clock_tolerance_s=0.1)
-STORIES = 150
+STORIES = 200
 LONGEST = 100
 
 objects = st.sampled_from(["a", "b", "c"])
@@ -113,7 +121,7 @@ class Life(RuleBasedStateMachine):
         """From now on messages are delivered in any order, or no longer so."""
         self.world.reordering = not self.world.reordering
 
-    @precondition(lambda self: published(self.world))
+    @precondition(lambda self: bool(published(self.world)))
     @rule(data=st.data(), count=st.integers(1, 3))
     def tell_again(self, data: st.DataObject, count: int) -> None:
         """Old messages come again as news."""
@@ -130,9 +138,9 @@ class Life(RuleBasedStateMachine):
         assert self.world.broker.store(Outgoing(subject.value, marked))
         self.world.history.sent.append(Sent(0, subject.value, marked, "nonsense", aside=True))
         self.world.heal()
-        self.world.pass_time(60)
+        self.world.pass_time(30)
 
-    @precondition(lambda self: self.ended)
+    @precondition(lambda self: bool(self.ended))
     @rule(data=st.data())
     def tell_a_lie(self, data: st.DataObject) -> None:
         """An outcome that contradicts an ended job."""
@@ -207,3 +215,51 @@ TestLife.settings = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
+
+
+def _no_adoption(monkeypatch: pytest.MonkeyPatch) -> None:
+    record = FakeOutcomeStore.record
+
+    async def recorded(_self: FakeOutcomeStore, _job_ids: object) -> dict[str, Any]:
+        return {}
+
+    async def record_and_ignore(self: FakeOutcomeStore, outcomes: Any) -> dict[str, Any]:
+        await record(self, outcomes)
+        return {}
+
+    monkeypatch.setattr(FakeOutcomeStore, "recorded", recorded)
+    monkeypatch.setattr(FakeOutcomeStore, "record", record_and_ignore)
+
+
+def _no_unique_index(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.fakes._same_place", lambda _one, _other: False)
+
+
+def _no_rescue(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sweep(_self: object) -> int:
+        return 0
+
+    monkeypatch.setattr("api_server.service.Service.sweep", sweep)
+
+
+def _no_conditional_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def apply(self: FakeJobStore, status: Any, outcomes: Any, _now: object) -> tuple[int, set[str]]:
+        for outcome in outcomes:
+            if (job := self.jobs.get(outcome.job_id)) is not None:
+                self.jobs[outcome.job_id] = replace(job, status=status, sleep_time_used=outcome.sleep_time_used)
+                self.due_at.pop(outcome.job_id, None)
+        return len(outcomes), {outcome.job_id for outcome in outcomes} - set(self.jobs)
+
+    monkeypatch.setattr(FakeJobStore, "apply", apply)
+
+
+@pytest.mark.parametrize("remove", [_no_adoption, _no_unique_index, _no_rescue, _no_conditional_update])
+def test_the_model_misses_a_guard(
+    remove: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that cannot fail proves nothing: without a guard it finds a story soon."""
+    remove(monkeypatch)
+    few = settings(TestLife.settings, max_examples=400, phases=[Phase.generate], derandomize=True, database=None)
+
+    with pytest.raises((AssertionError, BaseExceptionGroup)):
+        run_state_machine_as_test(Life, settings=few)

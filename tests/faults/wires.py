@@ -79,7 +79,7 @@ class Wire:
     def listen(self) -> str:
         """Take a port and start serving in the running loop; give the address."""
         self._sock = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._sock.setblocking(False)
+        self._sock.settimeout(0)
         self._serving = asyncio.get_running_loop().create_task(self._serve(), name=f"wire {self.child}-{self.target}")
         host, port = self._sock.getsockname()
         return f"{host}:{port}"

@@ -12,8 +12,6 @@ from tests.faults.wires import Weather
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from local_stack import Child
-
 POINTS: Final = {
     "api.before_insert": "api-server dies before it inserts a job",
     "api.after_insert": "api-server dies between a job's insert and its answer",
@@ -45,7 +43,7 @@ async def crash_at(point: str, ground: Ground, hit: Hit) -> None:
     nth = hit.chance.randint(1, 3)
     pid = await ground.tell(victim, f"crash {_NAMES_IN_CODE.get(point, point)} {nth}")
     hit.begins(victim.name, f"passing {nth}")
-    driver = asyncio.create_task(_drive(point, victim, ground), name=f"drive {point}")
+    driver = asyncio.create_task(_drive(point, ground), name=f"drive {point}")
     try:
         await until(lambda: victim.pid != pid, within_s=_REACHED_WITHIN_S)
     except TimeoutError:
@@ -58,7 +56,7 @@ async def crash_at(point: str, ground: Ground, hit: Hit) -> None:
     await ground.back([victim])
 
 
-async def _drive(point: str, victim: Child, ground: Ground) -> None:
+async def _drive(point: str, ground: Ground) -> None:
     """Make the rare points common: batches need company, and the dispatcher needs something that was not published."""
     while True:
         if point == "api.dispatcher_selected":

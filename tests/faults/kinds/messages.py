@@ -157,7 +157,9 @@ def _outcome(subject: str, job_id: str, object_id: str, sleep_s: float, timestam
 def _nonsense(subject: str, chance: random.Random) -> list[bytes]:
     """Make messages that mean nothing, each different from every other of the run."""
     mark = f"{chance.getrandbits(64):016x}"
-    event: dict[str, Any] = json.loads(_outcome(subject, str(uuid.UUID(int=chance.getrandbits(128), version=4)), mark, 1))
+    event: dict[str, Any] = json.loads(
+        _outcome(subject, str(uuid.UUID(int=chance.getrandbits(128), version=4)), mark, 1)
+    )
     job = event["job"]
     return [
         mark.encode(),

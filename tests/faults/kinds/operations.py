@@ -56,7 +56,9 @@ def edition_file(ground: Ground, child: Child) -> Path:
 
 
 KINDS: Final = (
-    Kind("rolling restart", "every process of a service is restarted, one after the other", _SERVICES, _rolling_restart),
+    Kind(
+        "rolling restart", "every process of a service is restarted, one after the other", _SERVICES, _rolling_restart
+    ),
     Kind("scaled", "job-servers from 3 to 1 to 3", frozenset({"job-server"}), _scaled),
     Kind("two versions", "one process becomes the next version, or goes back", _SERVICES, _next_version),
 )
