@@ -33,7 +33,7 @@ def database(stack: Stack, child: str) -> AsyncMongoClient[dict[str, Any]]:
     """Open a client of one of the stack's databases, past every proxy; it gives up soon."""
     return AsyncMongoClient(
         f"mongodb://{stack.children[child].address}/?directConnection=true&retryWrites=false",
-        serverSelectionTimeoutMS=1000,
+        serverSelectionTimeoutMS=4000,
         connectTimeoutMS=1000,
         socketTimeoutMS=4000,
     )
