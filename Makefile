@@ -30,11 +30,15 @@ install: .venv/dev.stamp ## install everything that tests and checks need
 
 .PHONY: test
 test: .venv/dev.stamp ## all tests that need no Docker, on real servers
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/compose
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/compose --ignore tests/faults/long
 
 .PHONY: test-unit
 test-unit: .venv/dev.stamp ## the tests that start no server
 	@$(BIN)/python -m pytest tests/unit
+
+.PHONY: test-faults
+test-faults: .venv/dev.stamp ## guards removed one by one, recovery in time, processes that heal themselves: five minutes
+	@$(BIN)/python -m pytest tests/faults/long
 
 .PHONY: test-compose
 test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker with Compose
@@ -42,7 +46,7 @@ test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker w
 
 .PHONY: faults
 faults: .venv/dev.stamp ## hunt: kill, freeze and cut things under load, and judge the end (SEED=7 MINUTES=10 OVERLAP=2)
-	@$(BIN)/python -m tests.faults run --seed $(SEED) --minutes $(MINUTES) --overlap $(OVERLAP)
+	@$(BIN)/python -m tests.faults run --seed $(SEED) --minutes $(MINUTES) --overlap $(OVERLAP) $(if $(RESULTS),--results $(RESULTS))
 
 .PHONY: bench
 bench: .venv/dev.stamp ## measure how fast it is, about half an hour

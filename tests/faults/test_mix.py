@@ -1,4 +1,4 @@
-"""Every crash point once, and two minutes of faults in any order: no law is broken."""
+"""Two minutes of faults of all kinds, in two seeded orders: no law is broken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import pytest
 
 from tests.faults.hunt import Plan, hunt
 from tests.faults.kinds import ALL
-from tests.faults.kinds.crashes import POINTS
 from tests.faults.report import COMMANDS
 
 if TYPE_CHECKING:
@@ -18,16 +17,6 @@ pytestmark = [pytest.mark.own_stack, pytest.mark.starts_first]
 
 PIECE_S = 60
 RATE = 30
-
-
-async def test_every_crash_point_once(tmp_path: Path) -> None:
-    """Each point is reached, the process dies there, and nothing is lost or doubled."""
-    kinds = tuple(f"crash {point}" for point in POINTS)
-
-    outcome = await hunt(Plan(seed=5, folder=tmp_path, kinds=kinds, overlap=2, rate=RATE, job_servers=2, disks=False))
-
-    assert outcome.stories == []
-    assert sorted(fault.kind for fault in outcome.history.faults if fault.reached) == sorted(kinds)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
