@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 import sys
 import time
@@ -24,9 +25,9 @@ async def left(project: Project, kind: str) -> list[str]:
     return (await command("docker", kind, "ls", *every, "--filter", label, "--format", form)).split()
 
 
-async def all_volumes() -> set[str]:
-    """Every volume of the engine, those without a name included."""
-    return set((await command("docker", "volume", "ls", "--quiet")).split())
+async def nameless_volumes() -> set[str]:
+    """The volumes of this engine that were made because an image wants one and nobody gave it one."""
+    return set(re.findall(r"^[0-9a-f]{64}$", await command("docker", "volume", "ls", "--quiet"), re.MULTILINE))
 
 
 async def credentials(project: Project) -> str:
@@ -49,7 +50,7 @@ async def fresh(project: Project) -> AsyncIterator[Project]:
 
 async def test_the_life_of_a_project(fresh: Project) -> None:
     """Up and healthy in time; the original's five steps; down and up again with all it knew; down for good."""
-    volumes_before = await all_volumes()
+    nameless_before = await nameless_volumes()
 
     started = time.monotonic()
     await fresh.compose("up", "--detach")
@@ -79,7 +80,7 @@ async def test_the_life_of_a_project(fresh: Project) -> None:
 
     await fresh.compose("down", "--volumes")
     assert [await left(fresh, kind) for kind in ("container", "network", "volume")] == [[], [], []]
-    assert await all_volumes() == volumes_before, "a volume without a name was left"
+    assert await nameless_volumes() <= nameless_before
     # Last, so that a busy machine hides nothing else.
     assert took_s < HEALTHY_WITHIN_S, f"it took {took_s:.0f} s until everything was healthy"
 
