@@ -156,7 +156,8 @@ async def test_scaling_up_and_down_is_seen_by_callers(tmp_path: Path) -> None:
     """Requests reach the new api-servers and no more those that left; ports of leavers are given back."""
 
     async def answering(url: str) -> set[object]:
-        return {(await seen(url))["pid"] for _ in range(24)}
+        async with httpx.AsyncClient(base_url=url) as client:
+            return {(await client.get("/x")).json()["pid"] for _ in range(24)}
 
     async with Stack.running(config(tmp_path)) as stack:
         await stack.scale("api-server", 3)
