@@ -56,8 +56,11 @@ def bench(
     if unknown := set(wanted) - set(ROWS):
         raise typer.BadParameter(f"no row {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     plan = QUICK if quick else FULL
-    findings = _run(_measure(wanted, plan))
-    show(console, findings, f"{plan.described}; {machine()}")
+    findings = Findings()
+    try:
+        _run(_measure(wanted, plan, findings))
+    finally:
+        show(console, findings, f"{plan.described}; {machine()}")  # what was found before an error is worth seeing
     if save:
         console.print(f"kept in {_save(findings, plan)}")
 
@@ -75,8 +78,7 @@ def profile(
     console.print(f"samples for flame graphs are in {folder}")
 
 
-async def _measure(wanted: list[str], plan: Plan) -> Findings:
-    findings = Findings()
+async def _measure(wanted: list[str], plan: Plan, findings: Findings) -> None:
     for name in wanted:
         neighbours = Neighbours()
         with console.status(f"{name} …"):
@@ -85,7 +87,6 @@ async def _measure(wanted: list[str], plan: Plan) -> Findings:
             console.print(f"[yellow]{name}: others took {share:.0%} of the machine meanwhile, do not trust it[/yellow]")
         findings.figures += found.figures
         findings.costs += found.costs
-    return findings
 
 
 def machine() -> str:
@@ -118,7 +119,8 @@ def _run(work: Awaitable[Found]) -> Found:
     try:
         return asyncio.run(main())
     except (BenchmarkError, StackError) as error:
-        console.print(f"[red]{error}[/red]", highlight=False)
+        for line in (str(error), *getattr(error, "__notes__", ())):
+            console.print(line, style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
 
 

@@ -149,5 +149,8 @@ async def _running(name: str, **parts: object) -> AsyncIterator[System]:
             httpx.AsyncClient(timeout=30) as http,
         ):
             yield System(stack, http, config.nats_url)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException as error:
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        error.add_note(f"the logs of {name} are in {folder / 'logs'}")
+        raise
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,47 @@
+"""The benchmark's own arithmetic: a wrong table would be believed."""
+
+import os
+
+import pytest
+
+from benchmarks import hot
+from benchmarks.figures import compared
+from benchmarks.growth import stored_id
+from benchmarks.load import BenchmarkError, program
+from benchmarks.proc import cpu_s, family, memory
+
+
+def test_a_ratio_is_the_median_of_the_pairs_own_ratios() -> None:
+    """A disturbance that halves both sides of a pair leaves its ratio alone."""
+    figure = compared("accept", "jobs/s", [(1000, 500), (500, 250), (1000, 100)])
+    assert figure.ratio == 0.5
+    assert (figure.beside, figure.hasty) == (1000, 250)
+
+
+def test_a_profile_counts_a_function_itself_and_below_it() -> None:
+    """A recursive function counts once a sample, however often it is on the stack."""
+    found = hot.read("api-server-1", "main (a/b.py:1);work (a/c.py:2);work (a/c.py:9) 3\nmain (a/b.py:7) 1\n")
+    assert found.samples == 4
+    assert found.itself == {"work (a/c.py)": 3, "main (a/b.py)": 1}
+    assert found.with_callees == {"main (a/b.py)": 4, "work (a/c.py)": 3}
+
+
+def test_a_missing_program_is_an_error_that_names_the_command() -> None:
+    """Whoever lacks wrk is told how to get it."""
+    with pytest.raises(BenchmarkError, match="`apt-get install wrk`"):
+        program("no-such-program", "apt-get install wrk")
+
+
+def test_stored_jobs_have_ids_of_their_own() -> None:
+    """A preloaded job is found again by its number."""
+    assert len({stored_id(number) for number in range(10_000)}) == 10_000
+
+
+def test_a_process_is_measured_with_what_it_started() -> None:
+    """This process has memory, and its processor time does not go back."""
+    pid = os.getpid()
+    assert pid in family(pid)
+    before = cpu_s(pid)
+    sum(range(1_000_000))
+    assert cpu_s(pid) >= before
+    assert memory(pid).rss_mb >= memory(pid).pss_mb > 0
