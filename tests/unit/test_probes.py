@@ -137,7 +137,8 @@ async def test_a_prober_that_goes_away_leaves_the_next_one_an_answer() -> None:
     with pytest.raises(asyncio.CancelledError):
         await impatient
     go_on.set()
-    assert (await asked.readyz())[0] == 200
+    async with asyncio.timeout(10):
+        assert (await asked.readyz())[0] == 200
 
 
 async def test_metrics_count_the_tasks_alive() -> None:

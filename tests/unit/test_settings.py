@@ -20,7 +20,7 @@ class Settings(ProcessSettings):
     job_sleep_min_s: Seconds = 15
     job_sleep_max_s: Seconds = 45
     rescue: bool = True
-    pause_s: Seconds | None = None
+    job_sleep_mid_s: Seconds | None = None
     spare_url: Annotated[str, UrlOf(("nats",))] | None = None
 
     @model_validator(mode="after")
@@ -81,7 +81,7 @@ def test_settings_cannot_be_changed() -> None:
         ("HASTY_LOG_LEVEL", "loud", "is 'loud': it must be one of debug, info, warning, error"),
         ("HASTY_LOG_FORMAT", "xml", "is 'xml': it must be one of text, json"),
         ("HASTY_RESCUE", "perhaps", "is 'perhaps': it must be true or false"),
-        ("HASTY_PAUSE_S", "-1", "is '-1': it must be a number of seconds above 0"),
+        ("HASTY_JOB_SLEEP_MID_S", "-1", "is '-1': it must be a number of seconds above 0"),
         ("HASTY_SPARE_URL", "nats://", "is 'nats://': it must be a URL that starts with nats://"),
         (
             "HASTY_API_MONGO_URL",
@@ -217,9 +217,9 @@ def test_a_mistyped_variable_is_warned_about(
         "HASTY_JOB_MONGO_URL",
         "HASTY_JOB_MONGO_URL_FILE",
         "HASTY_NATS_PASSWORD",  # compose's own
-        "HASTY_RESCUE",  # only this class has it
+        "HASTY_JOB_SLEEP_MID_S",  # only this class has it
         "HASTY_WEATHER",  # like nothing of ours
-        "HASTE_ACK_WAIT",
+        "ACK_WAIT",  # not ours
     ],
 )
 def test_other_variables_are_no_mistakes(
