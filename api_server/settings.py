@@ -21,4 +21,4 @@ class Settings(ProcessSettings):
     overdue_s: float = Field(default=180, gt=0, le=10**9)
     """How long after its dispatch a job without news is dispatched again."""
     linger_s: float = Field(default=0, ge=0, le=60)
-    """How long a stopping process refuses new callers at least; a proxy that finds it by its name then goes elsewhere."""
+    """How long a stopping process refuses new callers at least; a proxy that finds it by name then goes elsewhere."""
