@@ -18,6 +18,8 @@ from local_stack.process import LAUNCH, started
 from tests.eventually import eventually
 from tests.stack.stacks import config, lives, pids, standin, told, works_in
 
+pytestmark = pytest.mark.own_stack
+
 
 async def seen(url: str, method: str = "GET", path: str = "/x") -> dict[str, object]:
     """What the service behind nginx saw of a request."""

@@ -17,6 +17,8 @@ from local_stack.view import View, watch
 from tests.eventually import eventually
 from tests.stack.stacks import config, line_with, lives, pids, rest_of, supervised, told, works_in
 
+pytestmark = pytest.mark.own_stack
+
 
 async def local_stack(folder: Path, **environment: str) -> tuple[int, str]:
     """Exit code and output of `python -m local_stack up` on `folder`."""

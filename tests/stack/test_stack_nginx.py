@@ -13,6 +13,8 @@ from local_stack import Stack
 from tests.eventually import eventually
 from tests.stack.stacks import config
 
+pytestmark = pytest.mark.own_stack
+
 
 @pytest_asyncio.fixture
 async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
