@@ -50,7 +50,10 @@ async def hasty(stack: Stack) -> AsyncIterator[Hasty]:
 
 @asynccontextmanager
 async def load(hasty: Hasty, callers: int) -> AsyncIterator[list[tuple[str, httpx.Response]]]:
-    """Callers who post one object after the other until the block is left; every object with its answer."""
+    """Callers who post one object after the other until the block is left; every object with its answer.
+
+    Each takes a breath between two: a load that takes the whole machine shows nothing but that.
+    """
     answers: list[tuple[str, httpx.Response]] = []
     over = asyncio.Event()
 
@@ -58,6 +61,7 @@ async def load(hasty: Hasty, callers: int) -> AsyncIterator[list[tuple[str, http
         while not over.is_set():
             object_id = new_object_id()
             answers.append((object_id, await hasty.ask(object_id)))
+            await asyncio.sleep(0.02)
 
     async with asyncio.TaskGroup() as group:
         for number in range(callers):

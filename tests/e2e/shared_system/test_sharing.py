@@ -74,3 +74,16 @@ async def test_a_thousand_posts_of_one_object_at_once_make_one_job(hasty: Hasty)
     assert {answer.content for answer in refused} == {TOO_SOON}
     assert {answer.headers["location"] for answer in answers} == {f"/{created[0].json()['message']['job_id']}"}
     assert all(1 <= int(answer.headers["retry-after"]) <= 300 for answer in refused)
+
+
+async def test_races_for_many_objects_have_one_winner_each(hasty: Hasty) -> None:
+    """Six posts at once for each of forty objects, spread over all api-servers."""
+    object_ids = [new_object_id() for _ in range(40)] * 6
+
+    answers = await asyncio.gather(*map(hasty.ask, sorted(object_ids)))
+
+    jobs: dict[str, set[str]] = {}
+    for object_id, answer in zip(sorted(object_ids), answers, strict=True):
+        jobs.setdefault(object_id, set()).add(answer.headers["location"])
+    assert [answer.status_code for answer in answers].count(201) == 40
+    assert {len(its) for its in jobs.values()} == {1}
