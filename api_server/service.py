@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
+import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
@@ -93,8 +95,13 @@ class Broker(Protocol):
 
 
 def new_job_id() -> str:
-    """Return a fresh job id: a random UUID."""
-    return str(uuid.uuid4())
+    """Return a fresh job id: a UUID of version 7 (RFC 9562), of which 74 bits are chance.
+
+    It begins with the time, so that new jobs meet in the same few pages of an index of millions.
+    """
+    milliseconds = time.time_ns() // 1_000_000
+    chance = secrets.randbits(74)
+    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | chance >> 62 << 64 | 2 << 62 | chance & (1 << 62) - 1))
 
 
 class Service:

@@ -35,6 +35,11 @@ DATABASE: Final = "hasty_api"
 CALL_TIMEOUT_S: Final = 2.5
 """The longest a call may take; a caller is told to try later within 3 seconds."""
 
+LONG_FROM: Final = 16
+"""From so many runs on, an object's latest known run is remembered; for so many objects at most:"""
+
+LONG_REMEMBERED: Final = 10_000
+
 SET_ASIDE_FOR_S: Final = 30 * 24 * 3600
 _DUPLICATE_KEY: Final = 11000
 
@@ -57,6 +62,8 @@ class JobStore:
         self._codec = self._database.codec_options
         # At least the journal of one; a URL may ask for more, such as `w=majority`.
         self._durable = {"w": 1, **client.write_concern.document, "j": True}
+        # Objects with many runs, and a run of each that exists: SecantusDB looks at every run from there on.
+        self._long: dict[str, int] = {}
         self._prepared = False
         self._preparing = asyncio.Lock()
 
@@ -100,12 +107,25 @@ class JobStore:
     async def latest_runs(self, object_ids: Sequence[str]) -> dict[str, Run]:
         """Return the latest run of each of these objects; objects without one are left out."""
         await self._prepare()
+        long = [object_id for object_id in object_ids if object_id in self._long]
+        short = [object_id for object_id in object_ids if object_id not in self._long]
+        found = await asyncio.gather(
+            *([self._latest_of(short)] if short else []),
+            *(self._latest_since(object_id, self._long[object_id]) for object_id in long),
+        )
+        runs = {run.object_id: run for some in found for run in some}
+        for run in runs.values():
+            if run.number >= LONG_FROM:
+                self._remember(run)
+        return runs
+
+    async def _latest_of(self, object_ids: Sequence[str]) -> list[Run]:
         answer = await self._command(
             {
                 "aggregate": "jobs",
                 "pipeline": [
                     {"$match": {"object_id": {"$in": list(object_ids)}}},
-                    # Sorted as the index is, so that each group is one step in it.
+                    # Sorted as the index is, so that MongoDB makes one step in it for each group.
                     {"$sort": {"object_id": 1, "run": -1}},
                     {
                         "$group": {
@@ -119,10 +139,22 @@ class JobStore:
                 "cursor": {"batchSize": len(object_ids) + 1},
             }
         )
-        return {
-            row["_id"]: Run(row["_id"], row["run"], row["job_id"], row["created_at"])
-            for row in answer["cursor"]["firstBatch"]
-        }
+        return [Run(row["_id"], row["run"], row["job_id"], row["created_at"]) for row in answer["cursor"]["firstBatch"]]
+
+    async def _latest_since(self, object_id: str, number: int) -> list[Run]:
+        """Look at an object's runs from one on that is known to exist: run numbers never go back."""
+        rows = await self._find({"object_id": object_id, "run": {"$gte": number}}, sort={"run": -1}, limit=1)
+        if not rows:
+            # Somebody has deleted what was known.
+            self._long.pop(object_id, None)
+            return await self._latest_of([object_id])
+        return [_job(row).run for row in rows]
+
+    def _remember(self, run: Run) -> None:
+        self._long.pop(run.object_id, None)
+        self._long[run.object_id] = run.number
+        if len(self._long) > LONG_REMEMBERED:
+            del self._long[next(iter(self._long))]
 
     async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]:
         """Store new jobs, on disk when this returns; the ids of those that lost their run number to another.

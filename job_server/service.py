@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-RECORD_AT_ONCE: Final = 128
+RECORD_AT_ONCE: Final = 256
 RECORD_REST_S: Final = 0.03
 """The broker's sync costs as much as sixty messages do: under load, more outcomes share one."""
 
