@@ -39,6 +39,7 @@ ATOMIC_BATCH_MAX: Final = 500
 
 SINGLES_AT_ONCE: Final = 256
 PULL_EXPIRES_S: Final = 2.0
+FIRST_PULL_EXPIRES_S: Final = 0.1
 SILENT_PULLS: Final = 3
 WATCHDOG_LEAVES_WITH: Final = 70
 _NS: Final = 1_000_000_000
@@ -611,13 +612,14 @@ class PullConsumer:
             return
         if self._missing and not await self._back_off():
             return
-        expires = int(PULL_EXPIRES_S * _NS)
+        # The first pull, and the first after a refusal, is short: it tells soon whether there is anybody to ask.
+        expires_s = PULL_EXPIRES_S if self.consuming else FIRST_PULL_EXPIRES_S
         try:
             await self._subscribe()
             self._pull += 1
             self._open = wanted
-            self._open_until = asyncio.get_running_loop().time() + PULL_EXPIRES_S + 1
-            body = b'{"batch":%d,"expires":%d}' % (wanted, expires)
+            self._open_until = asyncio.get_running_loop().time() + expires_s + 1
+            body = b'{"batch":%d,"expires":%d}' % (wanted, int(expires_s * _NS))
             async with asyncio.timeout(CALL_TIMEOUT_S):
                 await self._stream._client.publish(  # noqa: SLF001 - the same module, the same connection
                     f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{self._durable.name}",
