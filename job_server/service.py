@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +30,9 @@ log = get_logger(__name__)
 RECORD_AT_ONCE: Final = 256
 RECORD_REST_S: Final = 0.03
 """The broker's sync costs as much as sixty messages do: under load, more outcomes share one."""
+
+FIRST_NEWS_NS: Final = 2_000_000_000
+"""A message that the broker has had for longer is not news: whoever had it before may have dealt with it."""
 
 RETRY_S: Final = 0.5
 _DATA_KEPT: Final = 64 * 1024
@@ -82,17 +86,25 @@ class _Held:
 class Service:
     """Works jobs off: each job is held until its outcome is recorded, told and acknowledged.
 
-    `room_changed` is called whenever a job has left.
+    `room_changed` is called whenever a job has left; `now_ns` gives the host's time in nanoseconds since 1970.
     """
 
     def __init__(
-        self, store: Store, broker: Broker, work: Work, *, concurrency: int, room_changed: Callable[[], None]
+        self,
+        store: Store,
+        broker: Broker,
+        work: Work,
+        *,
+        concurrency: int,
+        room_changed: Callable[[], None],
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._store = store
         self._broker = broker
         self._work = work
         self._concurrency = concurrency
         self._room_changed = room_changed
+        self._now_ns = now_ns
         self._held: dict[str, _Held] = {}
         self._closing = False
         # Bound once: below its level, a call then costs next to nothing.
@@ -142,13 +154,27 @@ class Service:
         try:
             if nonsense:
                 await self._set_aside(nonsense, "not_understood")
-            recorded = await self._store.recorded([job.job_id for _, job in understood]) if understood else {}
+            # Only an outcome that may exist is looked for.
+            asked = [job.job_id for delivery, job in understood if not self._is_first_news(delivery, job)]
+            recorded = await self._store.recorded(asked) if asked else {}
         except StoreUnavailable as error:
             log.warning("jobs_not_begun", count=len(deliveries), reason=str(error))
             await self._broker.nak(deliveries, delay_s=1)
             await asyncio.sleep(RETRY_S)
             return
         STARTED.inc(sum(self._begin(delivery, job, recorded.get(job.job_id)) for delivery, job in understood))
+
+    def _is_first_news(self, delivery: Delivery, job: Job) -> bool:
+        """Whether nobody can have heard of this job before: its first dispatch, delivered first, and just now.
+
+        Where the clocks of broker and host differ, this is wrong at times, and costs a look-up or a second run of the
+        work, whose outcome is not recorded.
+        """
+        return (
+            delivery.attempt == 1
+            and delivery.message_id == f"{job.job_id}:1"
+            and abs(self._now_ns() - delivery.stored_ns) < FIRST_NEWS_NS
+        )
 
     def _begin(self, delivery: Delivery, job: Job, outcome: Outcome | None) -> bool:
         """Begin a job's work, unless it is under way here or its outcome stands; whether it was begun."""

@@ -108,6 +108,8 @@ class Delivery:
     stream_sequence: int
     stored_ns: int
     """When the broker stored it, in nanoseconds since 1970."""
+    message_id: str | None = None
+    """Under which id it was published, if any."""
 
     @property
     def key(self) -> str:
@@ -682,7 +684,7 @@ class PullConsumer:
         if reply.startswith("$JS.ACK."):
             self._missing = 0
             self._open = max(self._open - 1, 0)
-            self._buffer.append(_delivery(subject, reply, data))
+            self._buffer.append(_delivery(subject, reply, data, headers))
             self._wake.set()
         elif subject == f"{self._inbox}.{self._pull}":
             self._end_pull((headers or b"").split(b"\r\n", 1)[0].decode("utf-8", "replace"))
@@ -713,7 +715,7 @@ def _publications(deliveries: Sequence[Delivery], body: bytes) -> bytes:
     return b"".join([b"PUB %b%b" % (delivery.reply.encode(), tail) for delivery in deliveries])
 
 
-def _delivery(subject: str, reply: str, data: bytes) -> Delivery:
+def _delivery(subject: str, reply: str, data: bytes, headers: bytes | None) -> Delivery:
     # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or the long form with
     # domain and account before the stream.
     tokens = reply.split(".")
@@ -725,7 +727,15 @@ def _delivery(subject: str, reply: str, data: bytes) -> Delivery:
         attempt=int(tokens[first]),
         stream_sequence=int(tokens[first + 1]),
         stored_ns=int(tokens[first + 3]),
+        message_id=_message_id(headers),
     )
+
+
+def _message_id(headers: bytes | None) -> str | None:
+    if headers is None:
+        return None
+    _, found, rest = headers.partition(b"\r\nNats-Msg-Id:")
+    return rest.split(b"\r\n", 1)[0].strip().decode("utf-8", "replace") if found else None
 
 
 def _missing(info: dict[str, Any]) -> bool:

@@ -48,6 +48,7 @@ class _Stored:
     subject: str
     data: bytes
     at_ns: int
+    message_id: str | None
 
 
 @dataclass(slots=True)
@@ -115,7 +116,9 @@ class FakeBroker:
             return False
         if not self._is_known(message.message_id):
             at_ns = int(self.now() * 1e9)
-            self._messages.append(_Stored(len(self._messages) + 1, message.subject, message.body, at_ns))
+            self._messages.append(
+                _Stored(len(self._messages) + 1, message.subject, message.body, at_ns, message.message_id)
+            )
         self.wake()
         return fate is Fate.STORED
 
@@ -159,7 +162,7 @@ class FakeBroker:
         due.attempt += 1
         message = self._messages[sequence - 1]
         reply = f"$JS.ACK.JOBS.{group.durable.name}.{due.attempt}.{sequence}.0.0.0"
-        return Delivery(message.subject, message.data, reply, due.attempt, sequence, message.at_ns)
+        return Delivery(message.subject, message.data, reply, due.attempt, sequence, message.at_ns, message.message_id)
 
     def settle(self, delivery: Delivery) -> None:
         """Never deliver this message again."""

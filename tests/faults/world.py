@@ -198,6 +198,7 @@ class JobServer(Process):
             sleeping(agenda, choose_s, TIMEOUT_S),
             concurrency=CONCURRENCY,
             room_changed=lambda: None,
+            now_ns=lambda: int(world.broker.now() * 1e9),
         )
         self.begin(self.service.run_heart(ACK_WAIT_S), "heart")
         self.begin(self._take(), "take jobs")

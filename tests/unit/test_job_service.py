@@ -52,11 +52,12 @@ class World:
         """One more job-server."""
         return Worker(self, concurrency)
 
-    def create(self, job_id: str | None = None) -> str:
-        """Have a job created; its id."""
+    def create(self, job_id: str | None = None, dispatch: int | None = None) -> str:
+        """Have a job created, under the message id of a dispatch if it is to have one; its id."""
         job_id = job_id or str(uuid.uuid4())
         facts = JobFacts(job_id, job_id, "x", "processing", 1_767_355_200, 0)
-        self.broker.store(Outgoing(Subject.CREATED.value, encode(Subject.CREATED, facts)))
+        message_id = None if dispatch is None else f"{job_id}:{dispatch}"
+        self.broker.store(Outgoing(Subject.CREATED.value, encode(Subject.CREATED, facts), message_id))
         return job_id
 
     def told(self) -> list[tuple[str, str, float]]:
@@ -86,6 +87,7 @@ class Worker:
             self.workshop.work,
             concurrency=concurrency,
             room_changed=self._room_changed,
+            now_ns=lambda: int(world.seconds * 1e9),
         )
 
     def _room_changed(self) -> None:
@@ -340,3 +342,34 @@ async def test_many_endings_at_once_share_their_trips(world: World, worker: Work
 
     assert len(world.told()) == 100
     assert calls.count("record") <= 3
+
+
+async def test_first_news_of_a_job_needs_no_look_at_the_outcomes(world: World) -> None:
+    """Nobody can have recorded one; the work begins with the database away."""
+    worker = world.worker()
+    world.store.up = False
+    job_id = world.create(dispatch=1)
+
+    await worker.take()
+
+    assert worker.workshop.begun == {job_id: 1}
+
+
+@pytest.mark.parametrize("case", ["second dispatch", "second delivery", "old news", "no message id"])
+async def test_what_may_have_been_dealt_with_is_looked_up_first(world: World, case: str) -> None:
+    """A recorded outcome is told again, and nothing runs again."""
+    worker = world.worker()
+    job_id = str(uuid.uuid4())
+    await world.store.record([Outcome(Job(job_id, "x", 1_767_355_200), Ending.FINISHED, 7, 1)])
+    world.create(job_id, {"second dispatch": 2, "no message id": None}.get(case, 1))
+    if case == "second delivery":
+        world.broker.take(JOB_CREATED, 1)
+        world.seconds += ACK_WAIT_S + 1
+    if case == "old news":
+        world.seconds += 3
+
+    await worker.take()
+    await worker.idle()
+
+    assert worker.workshop.begun == {}
+    assert world.told() == [(job_id, "finished", 7)]
