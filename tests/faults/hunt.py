@@ -199,7 +199,7 @@ class Hunt:
 
     async def _inject_all(self, ground: Ground) -> None:
         deadline = None if self._plan.seconds is None else time.monotonic() + self._plan.seconds
-        for wave in self._waves(ground, once=deadline is None):
+        for wave in self.waves(ground, once=deadline is None):
             if deadline is not None and time.monotonic() >= deadline:
                 return
             faults = [Fault(len(self._history.faults) + n, kind.name) for n, kind in enumerate(wave)]
@@ -211,7 +211,7 @@ class Hunt:
                 await asyncio.gather(*self._watching)
             await asyncio.sleep(_PAUSE_S)
 
-    def _waves(self, ground: Ground, *, once: bool) -> Iterator[list[Kind]]:
+    def waves(self, ground: Ground, *, once: bool) -> Iterator[list[Kind]]:
         """Deal every kind once, in an order of chance, then again; no two of a wave touch the same part."""
         while True:
             deck = [ALL[name] for name in self._plan.kinds]

@@ -108,7 +108,16 @@ def keep(outcome: Outcome, folder: Path) -> None:
     """Write the figures of a run into the folder, under a name that tells seed and overlap."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"seed-{outcome.plan.seed}-overlap-{outcome.plan.overlap}.json"
-    file.write_text(json.dumps(figures(outcome), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(_compact(figures(outcome)), encoding="utf-8")
+
+
+def _compact(told: Mapping[str, Any]) -> str:
+    """Write JSON with a line for each kind, so that a run is a small file that can be compared."""
+    lines = [
+        f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in told.items() if key != "kinds"
+    ]
+    kinds = [f"  {json.dumps(kind)}: {json.dumps(row)}" for kind, row in sorted(told["kinds"].items())]
+    return "{\n" + ",\n".join([*lines, ' "kinds": {\n' + ",\n".join(kinds) + "\n }"]) + "\n}\n"
 
 
 def keep_recovery(found: Mapping[str, Sequence[float]], folder: Path) -> None:
@@ -156,10 +165,12 @@ def machine() -> dict[str, str]:
 
 def _command(outcome: Outcome) -> str:
     plan = outcome.plan
-    minutes = (plan.seconds or 0) / 60
-    words = [f"make faults SEED={plan.seed} MINUTES={minutes:g}"]
+    words = [f"python -m tests.faults run --seed {plan.seed} --minutes {(plan.seconds or 0) / 60:g}"]
     if plan.overlap != 1:
-        words.append(f"OVERLAP={plan.overlap}")
+        words.append(f"--overlap {plan.overlap}")
+    words.append(f"--rate {plan.rate:g}")
+    if tuple(plan.kinds) != tuple(ALL):
+        words += [f"--kind '{kind}'" for kind in plan.kinds]
     return " ".join(words)
 
 
@@ -222,7 +233,7 @@ def _totals(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             """A run is a stack of its own (`local_stack`: real processes, with a TCP proxy on each link) under steady
             load by HTTP. When all faults have healed, the checker reads both databases, the broker's consumers, the
             metrics and logs of every process, and the history of all requests. It objects when a guard is removed:
-            see `tests/faults/test_guards.py`. A run is repeated by its command, given below; its seed decides the
+            see `tests/faults/long/test_guards.py`. A run is repeated by its command, given below; its seed decides the
             order of the faults, their targets and their lengths."""
         ),
     ]
