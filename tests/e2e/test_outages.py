@@ -1,5 +1,6 @@
 """Brokers and databases that are away for a while: who needs them says so, and goes on when they are back."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -111,12 +112,11 @@ async def test_without_its_database_the_api_server_says_so_at_once(
     object_id = new_object_id()
     await database.stay_down()
     try:
-        for _ in range(3):
+        for _ in range(2):
             started = time.monotonic()
-            answers = [await hasty.ask(object_id), await hasty.get(job_id)]
-            assert time.monotonic() - started < 6
+            answers = await asyncio.gather(hasty.ask(object_id), hasty.get(job_id))
+            assert time.monotonic() - started < 3
             for answer in answers:
-                assert answer.elapsed.total_seconds() < 3
                 _assert_unavailable(answer)
         probe = await ports.get(f"http://{api_server.address}/readyz")
         assert (probe.status_code, probe.json()["status"]) == (503, "unready")
@@ -144,10 +144,13 @@ async def test_without_its_database_a_job_server_waits(
     stack: Stack, hasty: Hasty, lives: dict[str, int | None]
 ) -> None:
     """Jobs are accepted and processing meanwhile, and finished after its return."""
-    database = stack.children["job-mongo"]
+    [worker], database = services(stack, "job-server"), stack.children["job-mongo"]
+    said_before = worker.log.read_text().count("jobs_not_begun")
     await database.stay_down()
     try:
         job_ids = await hasty.create_many(10)
+        # It was given the jobs, and has found out that it cannot begin them.
+        await eventually(lambda: worker.log.read_text().count("jobs_not_begun") > said_before, within_s=20)
         assert {(await hasty.job(job_id))["status"] for job_id in job_ids} == {"processing"}
     finally:
         await database.start()
