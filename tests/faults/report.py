@@ -22,6 +22,7 @@ from tests.faults.recovery import ACK_WAIT_S, MEASURES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from tests.faults.checker import Vitals
     from tests.faults.hunt import Outcome
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
@@ -96,12 +97,21 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         },
         "looks": len(history.sights),
         "messages": len(history.sent),
+        "processes": {
+            process.name: [_held(process.early), _held(process.at_rest), len(process.exits)]
+            for process in outcome.facts.processes
+            if process.at_rest is not None
+        },
         "journalled_writes": outcome.facts.journalled,
         "kinds": dict(kinds),
         "not_reached": outcome.not_reached,
         "obstacles": outcome.obstacles,
         "violations": [str(found) for found in outcome.violations],
     }
+
+
+def _held(vitals: Vitals | None) -> list[float] | None:
+    return None if vitals is None else [round(vitals.rss_mib, 1), vitals.descriptors, vitals.tasks]
 
 
 def keep(outcome: Outcome, folder: Path) -> None:
@@ -193,7 +203,12 @@ def _secantusdb() -> str:
 
 def page(runs: Sequence[Mapping[str, Any]], recovery: Mapping[str, Any] | None = None) -> str:
     """Write docs/faults.md."""
-    return "\n".join([*_totals(runs), *_matrix(runs), *_unreached(runs), *_recovery(recovery), *_runs(runs)]) + "\n"
+    return (
+        "\n".join(
+            [*_totals(runs), *_matrix(runs), *_unreached(runs), *_at_rest(runs), *_recovery(recovery), *_runs(runs)]
+        )
+        + "\n"
+    )
 
 
 def totals(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -284,6 +299,33 @@ def _unreached(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     found = [line for run in runs for line in run["violations"]]
     lines += [f"- violation: {line[:300]}" for line in found]
     return lines
+
+
+def _at_rest(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        f"| {run['seed']} | {name} | {exits} | {_change(early, rest, 0)} | {_change(early, rest, 1)} | "
+        f"{_change(early, rest, 2)} |"
+        for run in runs
+        for name, (early, rest, exits) in run.get("processes", {}).items()
+    ]
+    if not rows:
+        return []
+    return [
+        "## At rest",
+        "",
+        *_wrapped(
+            """What each service held after four seconds of load, and at the end of the run, when all had healed. A
+            process that was started again since has the same name."""
+        ),
+        "| seed | process | exits | memory, MiB | descriptors | tasks |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+        *rows,
+        "",
+    ]
+
+
+def _change(early: Sequence[float] | None, rest: Sequence[float], which: int) -> str:
+    return f"{early[which]:g} to {rest[which]:g}" if early else f"{rest[which]:g}"
 
 
 def _recovery(recovery: Mapping[str, Any] | None) -> list[str]:
