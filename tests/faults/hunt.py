@@ -17,6 +17,7 @@ from pymongo.errors import PyMongoError
 
 from local_stack import Stack, StackConfig, StackError
 from tests.faults import checker, facts, story
+from tests.faults.callers import Callers
 from tests.faults.checker import Consumer, Facts, Process, Rules, Violation, Vitals
 from tests.faults.disks import CannotMount, Disk
 from tests.faults.ground import SERVICES, Ground, Hit, Kind, NotReached, Wires
@@ -145,14 +146,10 @@ class Hunt:
             caller = Wire("callers", "nginx", (host, int(port)))
             address = caller.listen()
             opened.push_async_callback(caller.close)
-            load = Load(
-                f"http://{address}",
-                self._history,
-                flight,
-                random.Random(f"load/{plan.seed}"),
-                plan.rate,
-                f"s{plan.seed}",
-            )
+            host, _, port = address.rpartition(":")
+            callers = Callers(host, int(port), connect_within_s=4, answer_within_s=12)
+            chance = random.Random(f"load/{plan.seed}")
+            load = Load(callers, self._history, flight, chance, plan.rate, f"s{plan.seed}")
             ground = Ground(
                 stack=stack,
                 api=api,

@@ -8,9 +8,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from pymongo.errors import PyMongoError
 
+from tests.faults.callers import NoAnswer
 from tests.faults.checker import TERMINAL
 from tests.faults.history import History, Post, Sight, run_clock
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from pymongo.asynchronous.collection import AsyncCollection
 
-_NO_ANSWER_AFTER_S: Final = 12.0
+    from tests.faults.callers import Answer, Callers
+
 _MOST_AT_ONCE: Final = 200
 _REGULARS: Final = 24
 _ODD_NAMES: Final = ("объект", "物", "a b", "$set", "a.b", "../../etc", "{}", "\u202e", "null", "'; --")
@@ -63,7 +64,7 @@ class Flight:
 class Load:
     """Posts at a steady rate, whatever happens; never more than a bounded number at once."""
 
-    url: str
+    callers: Callers
     history: History
     flight: Flight
     chance: random.Random
@@ -78,15 +79,12 @@ class Load:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Post and look until told to stop, then wait for the answers under way."""
-        limits = httpx.Limits(max_connections=_MOST_AT_ONCE + 50, max_keepalive_connections=40)
-        timeout = httpx.Timeout(_NO_ANSWER_AFTER_S, connect=4)
-        async with httpx.AsyncClient(base_url=self.url, limits=limits, timeout=timeout) as http:
-            self._http = http
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._post_steadily(stop), name="posts")
-                group.create_task(self._look_steadily(stop), name="looks")
-            while self._busy:
-                await asyncio.wait(self._busy)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._post_steadily(stop), name="posts")
+            group.create_task(self._look_steadily(stop), name="looks")
+        while self._busy:
+            await asyncio.wait(self._busy)
+        self.callers.close()
 
     def burst(self, count: int) -> None:
         """Post this many jobs at once, besides the steady rate."""
@@ -136,10 +134,10 @@ class Load:
     async def _post(self, object_id: str) -> None:
         sent = run_clock()
         try:
-            answer = await self._http.post("/", json={"object_id": object_id})
+            answer = await self.callers.post("/", {"object_id": object_id})
             post = _understood(sent, object_id, answer)
-        except httpx.TransportError as error:
-            post = Post(sent, run_clock(), object_id, None, text=type(error).__name__)
+        except NoAnswer as error:
+            post = Post(sent, run_clock(), object_id, None, text=str(error))
         self.history.posts.append(post)
         if post.accepted and post.job_id is not None:
             self._jobs.append(post.job_id)
@@ -159,11 +157,11 @@ class Load:
     async def _look(self, job_id: str) -> None:
         sent = run_clock()
         try:
-            answer = await self._http.get(f"/{job_id}")
-        except httpx.TransportError:
+            answer = await self.callers.get(f"/{job_id}")
+        except NoAnswer:
             return
-        if answer.status_code != 200:
-            self.history.sights.append(Sight(sent, run_clock(), job_id, answer.status_code))
+        if answer.code != 200:
+            self.history.sights.append(Sight(sent, run_clock(), job_id, answer.code))
             return
         job = answer.json()["message"]
         self.history.sights.append(
@@ -171,9 +169,9 @@ class Load:
         )
 
 
-def _understood(sent: float, object_id: str, answer: httpx.Response) -> Post:
+def _understood(sent: float, object_id: str, answer: Answer) -> Post:
     ended = run_clock()
-    if answer.status_code == 201:
+    if answer.code == 201:
         return Post(sent, ended, object_id, 201, answer.json()["message"]["job_id"])
     location = answer.headers.get("location", "").removeprefix("/") or None
-    return Post(sent, ended, object_id, answer.status_code, location, answer.text[:200])
+    return Post(sent, ended, object_id, answer.code, location, answer.body[:200].decode(errors="replace"))
