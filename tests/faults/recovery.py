@@ -98,6 +98,7 @@ async def patient(folder: Path) -> AsyncIterator[Patient]:
 
 async def killed_job_server(patient: Patient) -> float:
     """`kill -9` of a job-server: until all of its jobs have been begun by others."""
+    await patient.at_rest()
     accepted = await patient.post(JOBS)
     await patient.seconds_until(lambda: _is(patient.held, accepted), time.monotonic())
     victim, other = patient.children("job-server")
