@@ -6,8 +6,9 @@ API_SERVERS ?= 1
 JOB_SERVERS ?= 1
 SEED ?= 1
 MINUTES ?= 5
-# The tests wait more than they work, but each of them may run a whole stack.
-TEST_PROCESSES ?= 2
+# More than there are cores: the tests wait more than they work. Each gets whole files, so that the tests of a file
+# share the stack they start; the long files go first.
+TEST_PROCESSES ?= 8
 OVERLAP ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
@@ -32,7 +33,7 @@ install: .venv/dev.stamp ## install everything that tests and checks need
 
 .PHONY: test
 test: .venv/dev.stamp ## all tests that need no Docker, on real servers
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist worksteal --ignore tests/compose --ignore tests/faults/long
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/compose --ignore tests/faults/long
 
 .PHONY: test-unit
 test-unit: .venv/dev.stamp ## the tests that start no server

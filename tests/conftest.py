@@ -8,6 +8,7 @@ from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  
 HASTY_URL = os.environ.get("HASTY_URL")
 # These tests leave the system as it was, so all of them can have the same one.
 SHARED_SYSTEM = "tests/e2e/shared_system/"
+LONG_FOLDERS = (SHARED_SYSTEM, "tests/faults/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,7 +33,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("own_stack")]
         items[:] = [item for item in items if not item.get_closest_marker("own_stack")]
         config.hook.pytest_deselected(items=left_out)
-    items.sort(key=lambda item: item.get_closest_marker("starts_first") is None)
+    items.sort(key=lambda item: not _starts_first(item))
+
+
+def _starts_first(item: pytest.Item) -> bool:
+    return item.nodeid.startswith(LONG_FOLDERS) or item.get_closest_marker("starts_first") is not None
 
 
 class _OneWorkerPerSystem(LoadFileScheduling):  # type: ignore[misc]  # it ships no types

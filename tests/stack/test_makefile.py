@@ -1,5 +1,6 @@
 """What `make` says to a newcomer before anything of Hasty can run."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ def make(folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and complaints of make with the project's Makefile in an empty folder."""
     shutil.copy(ROOT / "Makefile", folder)
     command = [MAKE, "--no-print-directory", "-C", str(folder), *arguments]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - all ours
+    # Not as a part of the make that runs the tests.
+    outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
+    answer = subprocess.run(command, env=outside, capture_output=True, text=True, check=False)  # noqa: S603 - all ours
     return answer.returncode, answer.stdout, answer.stderr
 
 
