@@ -12,7 +12,7 @@ import nats
 
 async def main(url: str) -> None:
     """Ask as the user who made the consumers."""
-    client = await nats.connect(url, inbox_prefix=f"_INBOX_{urlsplit(url).username}", allow_reconnect=False)
+    client = await nats.connect(url, inbox_prefix=f"_INBOX_{urlsplit(url).username}", max_reconnect_attempts=2)
     backlog = {}
     for consumer in ("job-created-group", "job-finished-group", "job-cancelled-group"):
         answer = await client.request(f"$JS.API.CONSUMER.INFO.JOBS.{consumer}", b"", timeout=2)

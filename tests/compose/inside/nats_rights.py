@@ -31,7 +31,7 @@ async def main(url: str, *wishes: str) -> None:
         url,
         inbox_prefix=f"_INBOX_{user}",
         error_cb=on_error,
-        allow_reconnect=False,
+        max_reconnect_attempts=2,
         skip_subject_validation=True,
     )
     for wish in (*wishes, "pub:forbidden-to-all"):
