@@ -90,7 +90,8 @@ async def everything_in_the_logs_can_be_read(project: Project) -> None:
     for service in SERVICES:
         lines = (await project.compose("logs", "--no-log-prefix", service)).splitlines()
         assert lines, f"{service} says nothing"
-        assert len(lines) < 500, f"{service} says too much: {len(lines)} lines"
+        # nginx has a line for each request; a test that waits for a job makes many.
+        assert service == "nginx" or len(lines) < 200, f"{service} says too much: {len(lines)} lines"
         assert not [line for line in lines if "Traceback" in line], service
         if service in {"api-server", "job-server"}:
             events = [json.loads(line)["event"] for line in lines]
