@@ -763,8 +763,10 @@ def _raise_conflict(what: str, difference: dict[str, str], answer: dict[str, Any
     if "error" in answer:
         changes = ", ".join(f"{key} {change}" for key, change in difference.items())
         reason = answer["error"].get("description")
-        if answer["error"].get("code", 0) >= 500 and "exists" in difference:  # noqa: PLR2004 - HTTP's server errors
-            raise BrokerUnavailable(f"JetStream could not create the {what}: {reason}")
+        code = answer["error"].get("code", 0)
+        # Not found: what was looked at a moment ago was deleted meanwhile, so the next look will make it anew.
+        if code == _NOT_FOUND or (code >= 500 and "exists" in difference):  # noqa: PLR2004 - HTTP's server errors
+            raise BrokerUnavailable(f"JetStream could not make the {what}: {reason}")
         raise TopologyConflict(
             f"the {what} cannot be changed in place ({changes}): {reason}. Rename or delete it, or undo the setting."
         )

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from local_stack import Child
 from messaging.events import Outgoing, Subject
-from messaging.jetstream import CALL_TIMEOUT_S, BrokerUnavailable, Delivery, JetStream, TopologyConflict
+from messaging.jetstream import CALL_TIMEOUT_S, BrokerUnavailable, Delivery, JetStream, StreamState, TopologyConflict
 from messaging.topology import DURABLES, JOB_CREATED, STREAM, STREAM_CONFIG
 from runtime.process import Leave
 from tests.eventually import eventually
@@ -77,6 +77,25 @@ async def test_what_cannot_be_changed_in_place_is_named(wire: JetStream, setting
 
     with pytest.raises(TopologyConflict, match=f"{setting} '{value}' -> "):
         await wire.ensure(ACK_WAIT_S)
+
+
+async def test_a_stream_that_vanishes_while_it_is_looked_after_is_no_conflict(
+    wire: JetStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by injected faults: an api-server that was about to make a consumer left for good when its stream was gone."""
+    look_after_stream = wire._ensure_stream  # noqa: SLF001 - between this step and the next the stream is deleted
+
+    async def then_lose_it() -> StreamState:
+        state = await look_after_stream()
+        await api(wire, f"STREAM.DELETE.{STREAM}")
+        return state
+
+    monkeypatch.setattr(wire, "_ensure_stream", then_lose_it)
+    with pytest.raises(BrokerUnavailable, match="stream not found"):
+        await wire.ensure(ACK_WAIT_S)
+    monkeypatch.undo()
+
+    assert (await wire.ensure(ACK_WAIT_S)).is_new
 
 
 async def test_a_consumer_that_was_deleted_comes_back_under_its_reader(wire: JetStream) -> None:
