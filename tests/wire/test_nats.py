@@ -82,7 +82,7 @@ async def test_what_cannot_be_changed_in_place_is_named(wire: JetStream, setting
 async def test_a_stream_that_vanishes_while_it_is_looked_after_is_no_conflict(
     wire: JetStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Found by injected faults: an api-server that was about to make a consumer left for good when its stream was gone."""
+    """Found by injected faults: an api-server that was about to make a consumer left when its stream was gone."""
     look_after_stream = wire._ensure_stream  # noqa: SLF001 - between this step and the next the stream is deleted
 
     async def then_lose_it() -> StreamState:
