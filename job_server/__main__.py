@@ -18,10 +18,11 @@ from messaging.jetstream import BrokerUnavailable, JetStream
 from messaging.topology import JOB_CREATED
 from runtime import crash_points, logs, process
 from runtime.http import HttpServer
-from runtime.probes import Probes
+from runtime.probes import CHECK_TIMEOUT_S, Probes
 from runtime.settings import load
 
 NAME: Final = "job-server"
+PROBE_GRACE_S: Final = CHECK_TIMEOUT_S + 1
 
 
 async def serve(settings: Settings, stopping: process.Stopping) -> None:
@@ -72,7 +73,9 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
 
         probes = Probes({"database": database, "broker": broker_answers, "consumer": consuming})
         await opened.enter_async_context(
-            HttpServer.running(probes.asgi, host=settings.bind_host, port=settings.bind_port, goodbye_s=0, grace_s=1)
+            HttpServer.running(
+                probes.asgi, host=settings.bind_host, port=settings.bind_port, goodbye_s=0, grace_s=PROBE_GRACE_S
+            )
         )
         crash_points.on_command("close-client", broker.close_client)
         await app.run(settings, broker=broker, consumer=consumer, service=service, stopping=stopping)
