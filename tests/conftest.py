@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]  # it ships no types
 
 HASTY_URL = os.environ.get("HASTY_URL")
@@ -12,7 +13,9 @@ LONG_FOLDERS = (SHARED_SYSTEM, "tests/faults/")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marks of this suite."""
+    """Declare the marks of this suite, and take slowness for no failure: the machine may be busy with other tests."""
+    settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("busy machine")
     config.addinivalue_line(
         "markers", "own_stack: starts, stops or looks into processes, so it needs a stack of its own, not HASTY_URL"
     )

@@ -38,6 +38,7 @@ def test_an_event_arrives_as_it_was_sent(event: tuple[Subject, JobFacts]) -> Non
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["subject", "job", "job_id"]), inner),
+    max_leaves=8,
 )
 
 
