@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _ROOMY: Final = "3g"
 _PAGE: Final = 4096
+_SPARE_PAGES: Final = (1, 64, 1024, 16384)
 
 
 class CannotMount(Exception):
@@ -41,10 +42,17 @@ class Disk:
         return cls(folder)
 
     async def fill(self) -> None:
-        """Leave no free page."""
-        held = os.statvfs(self.folder)
-        used = (held.f_blocks - held.f_bfree) * held.f_frsize
-        await _as_root("mount", "-o", f"remount,size={max(used, _PAGE)}", str(self.folder))
+        """Leave no free page; more than that is tried when something was written meanwhile."""
+        for spare in _SPARE_PAGES:
+            held = os.statvfs(self.folder)
+            used = (held.f_blocks - held.f_bfree) * held.f_frsize
+            try:
+                await _as_root("mount", "-o", f"remount,size={used + spare * _PAGE}", str(self.folder))
+            except CannotMount:
+                if spare == _SPARE_PAGES[-1]:
+                    raise
+            else:
+                return
 
     async def free(self) -> None:
         """Give room again."""

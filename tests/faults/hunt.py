@@ -239,7 +239,7 @@ class Hunt:
             await asyncio.sleep(chance.uniform(0, 1))
         try:
             await kind.inject(ground, Hit(fault, chance, ground.flight))
-        except (NotReached, NatsError, TimeoutError, PyMongoError) as error:
+        except (NotReached, CannotMount, NatsError, TimeoutError, PyMongoError) as error:
             fault.reached = False
             fault.note += f" not reached: {error or type(error).__name__}"
             self._not_reached[kind.name] += 1
