@@ -74,7 +74,7 @@ def write_report(
 ) -> None:
     """Write docs/faults.md from the results that were kept: measured figures and nothing else."""
     runs = report.load(results)
-    page.write_text(report.page(runs, report.load_recovery(results)), encoding="utf-8")
+    page.write_text(report.page(runs, report.load_recovery(results), report.load(results / "before")), encoding="utf-8")
     typer.echo(f"{page} tells of {len(runs)} runs: {report.totals(runs)}")
 
 
