@@ -358,8 +358,8 @@ _FOUND: Final = (
     `tests/faults/test_model.py`, and the law I7 in each run.""",
     """An api-server left with exit code 1 when the stream was deleted just before it looked after a consumer. Mended;
     `test_a_stream_that_vanishes_while_it_is_looked_after_is_no_conflict` in `tests/wire/test_nats.py`.""",
-    """A probe that a leaving job-server could not answer in time is logged by uvicorn as an exception. Open: it is a
-    line in a log of a process that ends, and I8 counts it.""",
+    """A probe that a leaving job-server could not answer in time was logged by uvicorn as an exception. Mended: the
+  process gives such an answer the time that a probe's check may take (`PROBE_GRACE_S` in `job_server/__main__.py`).""",
 )
 """What the hunt found in the mechanism, and the test that keeps its story."""
 
