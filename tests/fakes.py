@@ -328,28 +328,27 @@ class FakePullConsumer:
 class _FakeDatabase:
     """What both fake databases have: they may be away, and an answer may get lost.
 
-    `up` may be set to False and back; `fate` decides about each call, by the name of the method.
+    `up` may be set to False and back; `fate` decides about each call, by the name of the method; `away` makes the error
+    of the service whose database this is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, away: Callable[[str], Exception]) -> None:
+        self._away = away
         self.up = True
         self.fate: Callable[[str], Fate] = lambda _: Fate.STORED
         self.aside: dict[str, tuple[str, bytes, str]] = {}
-
-    def _away(self) -> Exception:
-        raise NotImplementedError
 
     async def _before(self, method: str) -> Fate:
         # A command is a journey: others go on meanwhile, and may be there first.
         await asyncio.sleep(0)
         fate = self.fate(method)
         if not self.up or fate is Fate.LOST:
-            raise self._away()
+            raise self._away("the fake is away")
         return fate
 
     def _after(self, fate: Fate) -> None:
         if fate is Fate.UNANSWERED:
-            raise self._away()
+            raise self._away("the fake is away")
 
     async def ping(self) -> None:
         """Prove that the database answers."""
@@ -360,15 +359,12 @@ class FakeJobStore(_FakeDatabase):
     """The api-server's jobs, with the methods of `api_server.store.JobStore`."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        super().__init__()
+        super().__init__(api_errors.StoreUnavailable)
         self.now = now
         self.jobs: dict[str, Job] = {}
         self.due_at: dict[str, datetime] = {}
         self.moves: list[tuple[str, Status]] = []
         """Every terminal transition that was made, in order: a job in here twice had two outcomes."""
-
-    def _away(self) -> Exception:
-        return api_errors.StoreUnavailable("the fake is away")
 
     async def server_time(self) -> datetime:
         """Return the database's own time."""
@@ -459,11 +455,8 @@ class FakeOutcomeStore(_FakeDatabase):
     """The job-server's outcomes, with the methods of `job_server.store.OutcomeStore`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(job_errors.StoreUnavailable)
         self.outcomes: dict[str, job_domain.Outcome] = {}
-
-    def _away(self) -> Exception:
-        return job_errors.StoreUnavailable("the fake is away")
 
     async def recorded(self, job_ids: Sequence[str]) -> dict[str, job_domain.Outcome]:
         """Return the outcomes that stand for these jobs."""
