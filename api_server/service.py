@@ -302,7 +302,9 @@ class Service:
     async def broker_lost_everything(self) -> None:
         """Have every unfinished job dispatched again: the stream is a new one."""
         count = await self._store.make_all_due(self._now())
-        log.warning("stream_is_new", unfinished_jobs_due=count)
+        # At the very first start the stream is new as well, and nobody has lost anything.
+        tell = log.warning if count else log.info
+        tell("stream_is_new", unfinished_jobs_due=count)
         self.look_ahead()
 
     async def finish_dispatching(self) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from api_server.domain import OVERDUE_GROWS_UP_TO, Status
 from api_server.errors import StoreUnavailable, TooSoonError
@@ -285,6 +286,28 @@ async def test_when_the_broker_has_lost_everything_all_unfinished_jobs_leave_aga
     assert await service.sweep() == 2
 
     assert sorted(world.published()) == sorted(job_ids[1:])
+
+
+@pytest.mark.parametrize(("jobs", "level"), [(0, "info"), (2, "warning")])
+async def test_a_new_stream_is_a_warning_only_where_jobs_were_on_their_way(
+    service: Service, jobs: int, level: str
+) -> None:
+    """The first start of all is no reason to worry anybody."""
+    for number in range(jobs):
+        await service.submit(str(number))
+    await service.finish_dispatching()
+
+    with capture_logs() as logs:
+        await service.broker_lost_everything()
+
+    assert logs == [
+        {
+            "event": "stream_is_new",
+            "log_level": level,
+            "logger_name": "api_server.service",
+            "unfinished_jobs_due": jobs,
+        }
+    ]
 
 
 async def test_the_dispatcher_survives_outages(world: World, service: Service) -> None:
