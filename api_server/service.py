@@ -49,7 +49,7 @@ ADMIT_AT_ONCE: Final = 128
 TELL_AT_ONCE: Final = 256
 DISPATCH_AT_ONCE: Final = 256
 DISPATCH_REST_S: Final = 0.03
-"""The broker's sync costs as much as sixty messages do: under load, more of them share one."""
+"""A sync of the broker costs as much as dozens of messages: under load, more of them share one."""
 
 WAITING_MAX: Final = 10_000
 PAUSE_AFTER_FAILURE_S: Final = 0.5

@@ -29,7 +29,7 @@ log = get_logger(__name__)
 
 RECORD_AT_ONCE: Final = 256
 RECORD_REST_S: Final = 0.03
-"""The broker's sync costs as much as sixty messages do: under load, more outcomes share one."""
+"""A sync of the broker costs as much as dozens of messages: under load, more outcomes share one."""
 
 FIRST_NEWS_NS: Final = 2_000_000_000
 """A message that the broker has had for longer is not news: whoever had it before may have dealt with it."""
