@@ -340,7 +340,7 @@ async def test_logs_are_bounded_while_the_stack_runs(tmp_path: Path, monkeypatch
 
 def test_the_launcher_refuses_to_outlive_a_parent_that_is_gone() -> None:
     """The parent died before the kernel was asked to tell of its death."""
-    command = [sys.executable, "-I", "-S", LAUNCH, "1", "9", shutil.which("true") or ""]
+    command = [sys.executable, "-I", "-S", str(LAUNCH), "1", "9", shutil.which("true") or ""]
     answer = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - all ours
     assert answer.returncode == 1
     assert b"the supervisor ended" in answer.stderr

@@ -15,6 +15,8 @@ from api_server.routes import BODY_MAX, Contract, FastLane, make_framework_app
 from runtime.probes import Probes
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from api_server.service import Service
 
 KNOWN = "11111111-1111-4111-8111-111111111111"
@@ -108,7 +110,7 @@ async def test_a_body_in_pieces_is_one_body(chunks: int) -> None:
     body = b'{"object_id": "x"}'
     size = -(-len(body) // chunks)
 
-    async def pieces():  # type: ignore[no-untyped-def]  # noqa: ANN202 - httpx takes any async iterator of bytes
+    async def pieces() -> AsyncIterator[bytes]:
         for start in itertools.count(0, size):
             if start >= len(body):
                 return
