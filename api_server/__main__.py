@@ -14,7 +14,7 @@ from api_server.routes import make_app
 from api_server.service import Service
 from api_server.settings import Settings
 from api_server.store import JobStore
-from messaging.jetstream import BrokerUnavailable, JetStream
+from messaging.jetstream import JetStream
 from runtime import crash_points, logs, process
 from runtime.http import HttpServer
 from runtime.probes import Probes
@@ -63,18 +63,11 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
                 return error.reason
             return None if clock.known else NO_TIME
 
-        async def broker_answers() -> str | None:
-            try:
-                await broker.ping()
-            except BrokerUnavailable as error:
-                return str(error)
-            return None
-
         async def consumer() -> str | None:
             return None if app.consuming else "outcomes are not being consumed"
 
         probes = Probes(
-            {"database": database, "broker": broker_answers, "consumer": consumer},
+            {"database": database, "broker": broker.ping, "consumer": consumer},
             # Jobs are accepted without the broker, and dispatched when it is back.
             optional=frozenset({"broker", "consumer"}),
         )

@@ -9,12 +9,11 @@ from typing import Final
 from job_server import app
 from job_server.agenda import Agenda
 from job_server.domain import choose_sleep_s
-from job_server.errors import StoreUnavailable
 from job_server.service import Service
 from job_server.settings import Settings
 from job_server.store import OutcomeStore
 from job_server.work import sleeping
-from messaging.jetstream import BrokerUnavailable, JetStream
+from messaging.jetstream import JetStream
 from messaging.topology import JOB_CREATED
 from runtime import crash_points, logs, process
 from runtime.http import HttpServer
@@ -52,26 +51,12 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
         )
         consumer = broker.consumer(JOB_CREATED, room=lambda: app.room(service, consumer))
 
-        async def database() -> str | None:
-            try:
-                await store.ping()
-            except StoreUnavailable as error:
-                return str(error)
-            return None
-
-        async def broker_answers() -> str | None:
-            try:
-                await broker.ping()
-            except BrokerUnavailable as error:
-                return str(error)
-            return None
-
         async def consuming() -> str | None:
             if service.room == 0:
                 return None if service.held else "stopping"
             return None if consumer.consuming else "jobs are not being taken"
 
-        probes = Probes({"database": database, "broker": broker_answers, "consumer": consuming})
+        probes = Probes({"database": store.ping, "broker": broker.ping, "consumer": consuming})
         await opened.enter_async_context(
             HttpServer.running(
                 probes.asgi, host=settings.bind_host, port=settings.bind_port, goodbye_s=0, grace_s=PROBE_GRACE_S

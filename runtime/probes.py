@@ -14,7 +14,7 @@ CACHE_S = 1.0
 METRICS_TYPE = CONTENT_TYPE_LATEST
 JSON_TYPE = "application/json"
 
-# Returns None when all is well, otherwise why it is not.
+# Returns None when all is well, otherwise why it is not; what it raises is a why as well.
 Check = Callable[[], Awaitable[str | None]]
 Answer = tuple[int, bytes]
 Scope = MutableMapping[str, Any]
