@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
+from api_server.settings import Settings as ApiSettings
 from runtime.settings import ProcessSettings, Seconds, UrlOf, load, without_credentials
 
 
@@ -61,6 +62,19 @@ def test_variables_are_taken_and_empty_ones_are_not(monkeypatch: pytest.MonkeyPa
     settings = load(Settings)
     assert (settings.ack_wait_s, settings.log_format) == (2.5, None)
     assert settings.nats_url == "nats://a:4222,nats://b:4222"
+
+
+def test_newcomers_are_refused_for_as_long_as_was_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not at all by default: only a proxy that finds api-servers by name needs it."""
+    assert load(ApiSettings).linger_s == 0
+    monkeypatch.setenv("HASTY_LINGER_S", "2.5")
+    assert load(ApiSettings).linger_s == 2.5
+    for value in ("-1", "61", "nan"):
+        monkeypatch.setenv("HASTY_LINGER_S", value)
+        rule = "it must be a number of seconds from 0 to 60"
+        assert refusal(capsys, ApiSettings) == [f"HASTY_LINGER_S is '{value}': {rule}"]
 
 
 def test_settings_cannot_be_changed() -> None:
