@@ -125,6 +125,14 @@ async def test_a_request_has_one_id_from_the_caller_to_the_log(stack: Stack, cal
     assert isinstance(line["request_s"], float)
 
 
+async def test_the_health_check_of_the_container_is_not_logged(stack: Stack, caller: httpx.AsyncClient) -> None:
+    """It would be most of the log."""
+    for path in ("/is-anyone-there", "/some-job"):
+        assert (await caller.get(path)).status_code == 200
+    await eventually(lambda: lines(stack)[-1:] and lines(stack)[-1]["uri"] == "/some-job")
+    assert "/is-anyone-there" not in [line["uri"] for line in lines(stack)]
+
+
 async def test_a_thousand_requests_at_once_from_one_address_pass(stack: Stack) -> None:
     """The limits are for floods."""
     post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
