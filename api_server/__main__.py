@@ -10,7 +10,7 @@ from api_server.app import App, read_time
 from api_server.clock import DatabaseClock
 from api_server.errors import StoreUnavailable
 from api_server.metrics import publish_clock_offset
-from api_server.routes import make_app
+from api_server.routes import Contract, make_app
 from api_server.service import Service
 from api_server.settings import Settings
 from api_server.store import JobStore
@@ -74,9 +74,11 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
         # Whoever is sent here from the first moment on gets an answer; without a database, that it is away.
         with contextlib.suppress(StoreUnavailable):
             await read_time(store, clock)
+        contract = Contract(service)
         http = await opened.enter_async_context(
             HttpServer.running(
-                make_app(service, probes),
+                make_app(contract, probes),
+                shortcut=contract,
                 host=settings.bind_host,
                 port=settings.bind_port,
                 goodbye_s=GOODBYE_S,

@@ -9,7 +9,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
 from api_server import domain
 from api_server.domain import Admit, Job, Outcome, Run, Status, TooSoon
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from messaging.jetstream import Delivery
-
-_Answer = TypeVar("_Answer")
 
 log = get_logger(__name__)
 
@@ -126,12 +124,13 @@ class Service:
         self._cooldown = cooldown
         self._overdue = overdue
         self._new_id = new_id
-        self._admissions: Batcher[str, str | TooSoon] = Batcher(
+        self._admissions: Batcher[str, str] = Batcher(
             self._admit,
             name="admissions",
             max_batch=ADMIT_AT_ONCE,
             max_waiting=WAITING_MAX,
             patience_s=PATIENCE_S,
+            impatience=StoreUnavailable,
         )
         self._tellings: Batcher[str, Job | None] = Batcher(
             self._tell,
@@ -139,6 +138,7 @@ class Service:
             max_batch=TELL_AT_ONCE,
             max_waiting=WAITING_MAX,
             patience_s=PATIENCE_S,
+            impatience=StoreUnavailable,
         )
         self._dispatches: Batcher[Job, None] = Batcher(
             self._dispatch_new,
@@ -156,35 +156,28 @@ class Service:
 
     # -- admit and tell -------------------------------------------------------------------------------------------
 
-    async def submit(self, object_id: str) -> str:
-        """Make a job for an object; its id, when it is on disk.
+    def submit(self, object_id: str) -> asyncio.Future[str]:
+        """Make a job for an object; the future gets its id, when it is on disk.
 
         Raises:
-            TooSoonError: within the cooldown of the object's latest job.
-            StoreUnavailable: when the database fails; the job may or may not exist then.
-            Busy: when too many requests wait already.
+            TooSoonError: in the future: within the cooldown of the object's latest job.
+            StoreUnavailable: in the future: when the database fails; the job may or may not exist then.
+            Busy: at once: when too many requests wait already.
         """
-        decision = await self._within_deadline(self._admissions, object_id)
-        if isinstance(decision, TooSoon):
-            REFUSED.inc()
-            raise TooSoonError(decision)
-        return decision
-
-    async def find(self, job_id: str) -> Job | None:
-        """Return a job, or None when there is none with this id.
-
-        Raises:
-            StoreUnavailable: when the database fails.
-            Busy: when too many requests wait already.
-        """
-        return await self._within_deadline(self._tellings, job_id)
-
-    @staticmethod
-    async def _within_deadline(batcher: Batcher[str, _Answer], item: str) -> _Answer:
         try:
-            return await batcher.submit(item)
-        except TimeoutError as error:
-            raise StoreUnavailable(str(error)) from None
+            return self._admissions.submit(object_id)
+        except Overloaded:
+            raise Busy from None
+
+    def find(self, job_id: str) -> asyncio.Future[Job | None]:
+        """Look a job up; the future gets it, or None when there is none with this id.
+
+        Raises:
+            StoreUnavailable: in the future: when the database fails.
+            Busy: at once: when too many requests wait already.
+        """
+        try:
+            return self._tellings.submit(job_id)
         except Overloaded:
             raise Busy from None
 
@@ -192,7 +185,7 @@ class Service:
         jobs = await self._store.get(list(set(job_ids)))
         return [jobs.get(job_id) for job_id in job_ids]
 
-    async def _admit(self, object_ids: Sequence[str]) -> list[str | TooSoon]:
+    async def _admit(self, object_ids: Sequence[str]) -> list[str | Exception]:
         """Decide on requests in their order; one look-up and one insert for all, again for those who lost a race."""
         decided: dict[int, str | TooSoon] = {}
         while len(decided) < len(object_ids):
@@ -215,7 +208,7 @@ class Service:
             # A refusal may have named a job of this very batch that lost its place: then it is decided again.
             decided |= {n: too_soon for n, too_soon in refused.items() if too_soon.job_id not in lost}
             ACCEPTED.inc(len(stored))
-        return [decided[n] for n in range(len(object_ids))]
+        return [_told(decided[n]) for n in range(len(object_ids))]
 
     # -- dispatch -------------------------------------------------------------------------------------------------
 
@@ -370,6 +363,13 @@ async def _wait_or(event: asyncio.Event, seconds: float) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
+
+
+def _told(decision: str | TooSoon) -> str | Exception:
+    if isinstance(decision, str):
+        return decision
+    REFUSED.inc()
+    return TooSoonError(decision)
 
 
 def _created(job: Job) -> Outgoing:

@@ -37,8 +37,8 @@ class Batcher(Generic[T, R]):
     With `rest_s`, a batch of more than one is followed by the next no sooner than so many seconds after it left: where
     a trip costs much and a few milliseconds cost nobody anything, more share it. A lone item still leaves at once.
 
-    A caller who has not got its result after `patience_s` seconds gets a `TimeoutError`, whatever hangs; one timer
-    serves all, so it may come up to an eighth of that later.
+    A caller who has not got its result after `patience_s` seconds gets the exception that `impatience` makes of a text,
+    whatever hangs; one timer serves all, so it may come up to an eighth of that later.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Batcher(Generic[T, R]):
         max_batch: int,
         max_waiting: int = 100_000,
         patience_s: float = float("inf"),
+        impatience: Callable[[str], Exception] = TimeoutError,
         rest_s: float = 0.0,
     ) -> None:
         self._flush = flush
@@ -56,6 +57,7 @@ class Batcher(Generic[T, R]):
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._patience_s = patience_s
+        self._impatience = impatience
         self._rest_s = rest_s
         self._waiting: deque[_Entry[T, R]] = deque()
         self._under_way: list[_Entry[T, R]] = []
@@ -163,7 +165,7 @@ class Batcher(Generic[T, R]):
             if future is None or future.done():
                 continue
             if since <= too_old:
-                future.set_exception(TimeoutError(f"{self._name}: no result within {self._patience_s:g} s"))
+                future.set_exception(self._impatience(f"{self._name}: no result within {self._patience_s:g} s"))
             else:
                 waits = True
         if waits:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from runtime.process import EXIT_FAILED, Leave
 
@@ -17,11 +20,144 @@ if TYPE_CHECKING:
     from runtime.probes import Receive, Scope, Send
 
     Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+    Reply = Callable[["Answer"], None]
 
 KEEP_ALIVE_S: Final = 75
 """Longer than nginx keeps an idle connection (60 s): the one who sends must be the one who closes."""
 
 BACKLOG: Final = 4096
+
+
+SHORT_BODY_MAX: Final = 64 * 1024
+"""Bytes of the longest body that may take a shortcut."""
+
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_OUT_OF_THE_ORDINARY: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
+
+
+class Answer(NamedTuple):
+    """What a caller is told: status code, headers beside the content's type and length, JSON."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Shortcut(Protocol):
+    """Answers some requests straight from the connection: without ASGI, and without a task for each."""
+
+    def takes(self, method: bytes, target: bytes) -> bool:
+        """Whether a request is to be answered here."""
+        ...
+
+    def answer(self, method: bytes, target: bytes, body: bytes, reply: Reply) -> None:
+        """Answer it by calling `reply` once, now or later; must not raise."""
+        ...
+
+
+class _Exchange:
+    """A request that takes the shortcut, in the place of what uvicorn calls a cycle."""
+
+    __slots__ = ("body", "disconnected", "keep_alive", "method", "response_complete", "target")
+
+    # uvicorn sets it when a connection is lost; nobody waits for it here.
+    message_event: ClassVar = asyncio.Event()
+
+    def __init__(self, method: bytes, target: bytes) -> None:
+        self.method = method
+        self.target = target
+        self.body = b""
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+
+
+class _Connection(HttpToolsProtocol):
+    """uvicorn's connection, with a shortcut for ordinary requests.
+
+    uvicorn makes a scope, a cycle, an event and a task for each request, and writes head and body of an answer
+    separately: two system calls, and with uvloop two packets. Whatever is not ordinary, a body without a length or a
+    second request before the first was answered, say, goes uvicorn's way.
+    """
+
+    def __init__(self, shortcut: Shortcut, goodbye: _Goodbye, **uvicorns: Any) -> None:
+        super().__init__(**uvicorns)
+        self._shortcut = shortcut
+        self._goodbye = goodbye
+
+    def on_message_begin(self) -> None:
+        """Begin a request: what uvicorn prepares is made only where it is needed."""
+        self.url = b""
+        self.headers = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Decide which way a request goes."""
+        if self._is_ordinary():
+            self.cycle = _Exchange(self.parser.get_method(), self.url)  # type: ignore[assignment]
+            return
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+    def _is_ordinary(self) -> bool:
+        parser = self.parser
+        method = parser.get_method()
+        if not self._shortcut.takes(method, self.url):
+            return False
+        if (self.cycle is not None and not self.cycle.response_complete) or self.flow.write_paused:
+            return False
+        length = b"0" if method == b"GET" else b""
+        for name, value in self.headers:
+            name = name.lower()  # noqa: PLW2901 - as HTTP has it
+            if name == b"content-length":
+                length = value
+            elif name in _OUT_OF_THE_ORDINARY:
+                return False
+        return (
+            length.isdigit()
+            and int(length) <= SHORT_BODY_MAX
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+        )
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        if isinstance(self.cycle, _Exchange):
+            self.cycle.body += body
+        else:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """Have a whole request answered."""
+        exchange = self.cycle
+        if isinstance(exchange, _Exchange):
+            self._shortcut.answer(exchange.method, exchange.target, exchange.body, partial(self._reply, exchange))
+        else:
+            super().on_message_complete()
+
+    def _reply(self, exchange: _Exchange, answer: Answer) -> None:
+        if exchange.disconnected:
+            return
+        closing = self._goodbye.leaving or not exchange.keep_alive
+        lines = [
+            _STATUS_LINES[answer.status],
+            b"content-type: application/json\r\ncontent-length: %d\r\n" % len(answer.body),
+            *[f"{name}: {value}\r\n".encode("latin-1") for name, value in answer.headers],
+            b"connection: close\r\n\r\n" if closing else b"\r\n",
+            answer.body,
+        ]
+        self.transport.write(b"".join(lines))
+        exchange.response_complete = True
+        if closing:
+            self.transport.close()
+        self.on_response_complete()
 
 
 class _Server(uvicorn.Server):
@@ -99,11 +235,19 @@ class HttpServer:
     @classmethod
     @contextlib.asynccontextmanager
     async def running(
-        cls, app: Asgi, *, host: str, port: int, goodbye_s: float, grace_s: float, linger_s: float = 0
+        cls,
+        app: Asgi,
+        *,
+        host: str,
+        port: int,
+        goodbye_s: float,
+        grace_s: float,
+        linger_s: float = 0,
+        shortcut: Shortcut | None = None,
     ) -> AsyncIterator[HttpServer]:
         """Serve `app`; at the end, wait `goodbye_s` for idle clients to go and `grace_s` for answers under way.
 
-        New callers are refused for `linger_s` seconds at least.
+        New callers are refused for `linger_s` seconds at least. What `shortcut` takes never comes to `app`.
 
         Raises:
             Leave: with exit code 1, when the address cannot be had.
@@ -113,7 +257,7 @@ class HttpServer:
         config = uvicorn.Config(
             goodbye,
             loop="none",
-            http="httptools",
+            http="httptools" if shortcut is None else partial(_Connection, shortcut, goodbye),  # type: ignore[arg-type]
             ws="none",
             lifespan="off",
             log_config=None,

@@ -138,7 +138,7 @@ async def test_requests_that_are_in_flight_together_share_one_trip(world: World,
     """One look-up and one insert for a hundred."""
     calls: list[str] = []
     world.store.fate = lambda method: calls.append(method) or Fate.STORED  # type: ignore[func-returns-value]
-    first = asyncio.create_task(service.submit("the first leaves at once"))
+    first = asyncio.ensure_future(service.submit("the first leaves at once"))
 
     await asyncio.gather(first, *(service.submit(str(number)) for number in range(100)))
 
@@ -171,7 +171,7 @@ async def test_without_a_database_everybody_is_told_so(world: World, service: Se
 
 async def test_a_caller_who_hangs_up_does_not_hurt_the_others(service: Service) -> None:
     """Neither while it waits nor while its batch is under way."""
-    tasks = [asyncio.create_task(service.submit(str(number))) for number in range(10)]
+    tasks = [asyncio.ensure_future(service.submit(str(number))) for number in range(10)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()

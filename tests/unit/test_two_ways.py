@@ -1,9 +1,12 @@
-"""The fast lane and FastAPI answer alike: the same requests are asked both ways."""
+"""The shortcut and FastAPI answer alike: the same requests are asked both ways, over real connections."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
-from datetime import UTC, datetime, timedelta
+import socket
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import httpx
@@ -11,7 +14,8 @@ import pytest
 
 from api_server.domain import Job, Run, TooSoon
 from api_server.errors import Busy, StoreUnavailable, TooSoonError
-from api_server.routes import BODY_MAX, Contract, FastLane, make_framework_app
+from api_server.routes import BODY_MAX, Contract, make_app
+from runtime.http import HttpServer
 from runtime.probes import Probes
 
 if TYPE_CHECKING:
@@ -24,24 +28,95 @@ UNKNOWN = "22222222-2222-4222-8222-222222222222"
 
 
 class Scripted:
-    """A service that does what an object's id says."""
+    """A service that does what an object's id says, and counts what it is asked."""
 
-    async def submit(self, object_id: str) -> str:
+    def __init__(self) -> None:
+        self.asked = 0
+        self.open: list[asyncio.Future[str]] = []
+
+    def submit(self, object_id: str) -> asyncio.Future[str]:
         """Make a job, or fail as asked."""
+        self.asked += 1
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         match object_id:
             case "too soon":
-                raise TooSoonError(TooSoon(KNOWN, 12.3))
+                future.set_exception(TooSoonError(TooSoon(KNOWN, 12.3)))
             case "away":
-                raise StoreUnavailable("no")
+                future.set_exception(StoreUnavailable("no"))
             case "busy":
                 raise Busy
             case "defect":
+                future.set_exception(KeyError(object_id))
+            case "defect at once":
                 raise KeyError(object_id)
-        return KNOWN
+            case "later":
+                self.open.append(future)
+            case _:
+                future.set_result(KNOWN)
+        return future
 
-    async def find(self, job_id: str) -> Job | None:
+    def find(self, job_id: str) -> asyncio.Future[Job | None]:
         """Know one job."""
-        return Job(Run("x", 1, KNOWN, datetime(2026, 1, 2, tzinfo=UTC) + timedelta(0))) if job_id == KNOWN else None
+        self.asked += 1
+        future: asyncio.Future[Job | None] = asyncio.get_running_loop().create_future()
+        future.set_result(Job(Run("x", 1, KNOWN, datetime(2026, 1, 2, tzinfo=UTC))) if job_id == KNOWN else None)
+        return future
+
+
+class Counting(Contract):
+    """A contract that counts what came the short way."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(service)
+        self.short = 0
+
+    def answer(self, *asked: object) -> None:
+        """Count, and answer."""
+        self.short += 1
+        super().answer(*asked)  # type: ignore[arg-type]
+
+
+class Served:
+    """A running server over a scripted service."""
+
+    def __init__(self, *, shortcut: bool) -> None:
+        self.service = Scripted()
+        self.contract = Counting(self.service)  # type: ignore[arg-type]
+        self._shortcut = self.contract if shortcut else None
+        self.port = 0
+        self.server: HttpServer
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Served]:
+        """Serve on a port of its own."""
+        app = make_app(self.contract, Probes({}))
+        async with HttpServer.running(
+            app, host="127.0.0.1", port=0, goodbye_s=1, grace_s=1, shortcut=self._shortcut
+        ) as self.server:
+            self.port = self.server.port
+            yield self
+
+    def caller(self) -> httpx.AsyncClient:
+        """A caller with connections of its own."""
+        return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}")
+
+    async def spoken(self, raw: bytes, *, answers: int = 1) -> bytes:
+        """Send bytes on a connection, and read so many answers, whose bodies have no line of their own."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(raw)
+        heard = b""
+        async with asyncio.timeout(5):
+            while heard.count(b'{"message":') < answers and (piece := await reader.read(65536)):
+                heard += piece
+        writer.close()
+        return heard
+
+
+@contextlib.asynccontextmanager
+async def both_ways() -> AsyncIterator[tuple[Served, Served]]:
+    """Serve the same with the shortcut and without."""
+    async with Served(shortcut=True).running() as short, Served(shortcut=False).running() as long:
+        yield short, long
 
 
 BODIES = [
@@ -49,6 +124,7 @@ BODIES = [
     b'{"object_id": "too soon"}',
     b'{"object_id": "away"}',
     b'{"object_id": "busy"}',
+    b'{"object_id": "defect at once"}',
     b"{}",
     b'{"object_id": null}',
     b'{"object_id": ""}',
@@ -58,17 +134,21 @@ BODIES = [
     b'{"object_id": "a\\u0000b"}',
     b'{"object_id": NaN}',
     b'{"object_id": "%b"}' % (b"x" * 257),
-    b"[" * 100_000,
+    b"[" * 60_000,
     b"\xff\xfe",
     b"",
     b"null",
     b'"x"',
+    b"x" * BODY_MAX,
     b"x" * (BODY_MAX + 1),
 ]
 REQUESTS = [("POST", "/", body) for body in BODIES] + [
     ("GET", f"/{KNOWN}", b""),
     ("GET", f"/{UNKNOWN}", b""),
+    ("GET", f"/{UNKNOWN}", b"with a body"),
     ("GET", f"/{KNOWN.upper()}", b""),
+    ("GET", f"/{KNOWN}?x=1", b""),
+    ("POST", "/?x=1", b'{"object_id": "x"}'),
     ("GET", "/aaaaaaaa/bbbb-cccc-dddd-eeeeeeeeeeee", b""),
     ("GET", "/x", b""),
     ("GET", "/%00%ff", b""),
@@ -79,34 +159,37 @@ REQUESTS = [("POST", "/", body) for body in BODIES] + [
 ]
 
 
-def _apps() -> tuple[httpx.AsyncClient, httpx.AsyncClient]:
-    service: Service = Scripted()  # type: ignore[assignment]
-    contract = Contract(service)
-    framework = make_framework_app(contract, Probes({}))
-    return tuple(  # type: ignore[return-value]
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
-        for app in (FastLane(contract, framework), framework)
-    )
-
-
-@pytest.mark.parametrize(("method", "path", "body"), REQUESTS, ids=lambda part: repr(part)[:40])
-async def test_both_ways_answer_alike(method: str, path: str, body: bytes) -> None:
+async def test_both_ways_answer_alike() -> None:
     """Status, headers and body, to the byte, and always the contract's shape."""
-    answers = []
-    for client in _apps():
-        async with client:
-            answers.append(await client.request(method, path, content=body))
-    lane, framework = answers
-    assert lane.status_code == framework.status_code
-    assert lane.content == framework.content
-    assert sorted(lane.headers.items()) == sorted(framework.headers.items())
-    assert list(lane.json()) == ["message"]
-    assert lane.status_code < 500 or "retry-after" in lane.headers
+    async with both_ways() as (one, other), one.caller() as short_way, other.caller() as long_way:
+        for method, path, body in REQUESTS:
+            asked = f"{method} {path} {body[:40]!r}"
+            short = await short_way.request(method, path, content=body)
+            long = await long_way.request(method, path, content=body)
+            assert short.status_code == long.status_code, asked
+            assert short.content == long.content, asked
+            assert sorted(short.headers.items()) == sorted(long.headers.items()), asked
+            assert list(short.json()) == ["message"], asked
+            assert short.status_code <= 500 or "retry-after" in short.headers, asked
+            assert one.service.asked == other.service.asked, asked
+        assert one.contract.short > len(BODIES)
+
+
+async def test_ordinary_requests_take_the_shortcut() -> None:
+    """Many on one connection, of both kinds; everything else goes to the framework."""
+    async with Served(shortcut=True).running() as served, served.caller() as client:
+        for number in range(5):
+            assert (await client.post("/", json={"object_id": f"x{number}"})).status_code == 201
+            assert (await client.get(f"/{KNOWN}")).status_code == 200
+        assert served.contract.short == 10
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.head(f"/{KNOWN}")).status_code == 405
+        assert served.contract.short == 10
 
 
 @pytest.mark.parametrize("chunks", [1, 2, 7])
 async def test_a_body_in_pieces_is_one_body(chunks: int) -> None:
-    """However the network cuts it."""
+    """However the network cuts it, and whether or not its length is told beforehand."""
     body = b'{"object_id": "x"}'
     size = -(-len(body) // chunks)
 
@@ -115,19 +198,109 @@ async def test_a_body_in_pieces_is_one_body(chunks: int) -> None:
             if start >= len(body):
                 return
             yield body[start : start + size]
+            await asyncio.sleep(0.01)
 
-    client, other = _apps()
-    async with client, other:
-        answer = await client.post("/", content=pieces())
-    assert answer.status_code == 201
+    async with both_ways() as servers:
+        for served in servers:
+            async with served.caller() as client:
+                assert (await client.post("/", content=pieces())).status_code == 201
+                told = {"content-length": str(len(body))}
+                assert (await client.post("/", content=pieces(), headers=told)).status_code == 201
+        assert servers[0].contract.short == 1
 
 
-async def test_a_defect_is_a_plain_500_in_the_contracts_shape() -> None:
+@pytest.mark.parametrize("object_id", ["defect", "defect at once"])
+async def test_a_defect_is_a_plain_500_in_the_contracts_shape(object_id: str) -> None:
     """Nothing of the inside is shown."""
-    client, other = _apps()
-    async with client, other:
-        answer = await client.post("/", json={"object_id": "defect"})
-    assert (answer.status_code, answer.json()) == (
-        500,
-        {"message": "something went wrong here, please try again"},
-    )
+    async with both_ways() as servers:
+        for served in servers:
+            async with served.caller() as client:
+                answer = await client.post("/", json={"object_id": object_id})
+            assert (answer.status_code, answer.json()) == (
+                500,
+                {"message": "something went wrong here, please try again"},
+            )
+
+
+async def until_asked(served: Served) -> None:
+    """Wait until a request is under way that is answered later."""
+    async with asyncio.timeout(5):
+        while not served.service.open:  # noqa: ASYNC110 - a script, not a service with events
+            await asyncio.sleep(0.01)
+
+
+def request(head: str, body: bytes = b"") -> bytes:
+    """Write a request as it travels."""
+    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
+
+
+X = b'{"object_id": "x"}'
+POST = request(f"POST / HTTP/1.1\nhost: h\ncontent-length: {len(X)}", X)
+LATER = b'{"object_id": "later"}'
+POST_LATER = request(f"POST / HTTP/1.1\nhost: h\ncontent-length: {len(LATER)}", LATER)
+GET = request(f"GET /{KNOWN} HTTP/1.1\nhost: h")
+
+
+@pytest.mark.parametrize(
+    ("raw", "short"),
+    [
+        (POST, 1),
+        (request(f"POST / HTTP/1.0\nhost: h\ncontent-length: {len(X)}", X), 0),
+        (request(f"POST / HTTP/1.1\nhost: h\nconnection: close\ncontent-length: {len(X)}", X), 0),
+        (request(f"POST / HTTP/1.1\nhost: h\nexpect: 100-continue\ncontent-length: {len(X)}", X), 0),
+        (request("POST / HTTP/1.1\nhost: h\ntransfer-encoding: chunked", b"12\r\n" + X + b"\r\n0\r\n\r\n"), 0),
+        (request("POST / HTTP/1.1\nhost: h\nContent-Length: 18\nX-Other: \xe4", X), 1),
+    ],
+    ids=["ordinary", "1.0", "close", "expect", "chunked", "names in capitals"],
+)
+async def test_only_ordinary_requests_take_the_shortcut(raw: bytes, short: int) -> None:
+    """All others are answered all the same, by the framework."""
+    async with Served(shortcut=True).running() as served:
+        heard = await served.spoken(raw)
+        assert b"201 Created" in heard
+        assert b'{"message":{"job_id":"%b"}}' % KNOWN.encode() in heard
+        assert served.contract.short == short
+
+
+async def test_requests_sent_without_waiting_are_answered_in_their_order() -> None:
+    """The second goes uvicorn's way when the first is still under way, and waits for it there."""
+    async with Served(shortcut=True).running() as served:
+        speaking = asyncio.create_task(served.spoken(POST_LATER + GET + POST, answers=3))
+        await until_asked(served)
+        await asyncio.sleep(0.05)
+        assert served.service.asked == 1
+        served.service.open[0].set_result(UNKNOWN)
+        heard = await speaking
+        assert heard.index(UNKNOWN.encode()) < heard.index(b'"object_id":"x"') < heard.rindex(b"201 Created")
+        assert served.contract.short == 1
+
+
+async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
+    """The answer for nobody is dropped, and the connection forgotten."""
+    async with Served(shortcut=True).running() as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(POST_LATER)
+        await until_asked(served)
+        # With an RST: nothing may be sent any more.
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        writer.close()
+        await asyncio.sleep(0.05)
+        served.service.open[0].set_result(KNOWN)
+        async with served.caller() as client:
+            assert (await client.post("/", json={"object_id": "x"})).status_code == 201
+
+
+async def test_an_answer_under_way_at_the_end_arrives_and_closes_its_connection() -> None:
+    """Whoever was let in is answered, and told to go elsewhere."""
+    async with Served(shortcut=True).running() as served:
+        speaking = asyncio.create_task(served.spoken(POST_LATER))
+        await until_asked(served)
+        stopping = asyncio.create_task(served.server.stop())
+        # uvicorn looks ten times a second whether it is to go.
+        await asyncio.sleep(0.3)
+        served.service.open[0].set_result(KNOWN)
+        heard = await speaking
+        async with asyncio.timeout(5):
+            await stopping
+    assert b"201 Created" in heard
+    assert b"connection: close" in heard
