@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError, ServerSelectionTimeoutError
 
+from api_server import domain
 from api_server.domain import Job, Run, Status
 from api_server.errors import StoreUnavailable
 from runtime.crash_points import crash_point
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 DATABASE: Final = "hasty_api"
 CALL_TIMEOUT_S: Final = 2.5
 """The longest a call may take; a caller is told to try later within 3 seconds."""
+
+UPDATED_AT_ONCE: Final = 64
+"""Outcomes in one statement of an update, of which a command may have many: each job looks itself up in a list."""
 
 LONG_FROM: Final = 16
 """From so many runs on, an object's latest known run is remembered; for so many objects at most:"""
@@ -207,11 +211,13 @@ class JobStore:
             "$and": [{"$eq": ["$status", Status.PROCESSING.value]}, {"$lt": ["$dispatches", dispatches]}],
         }
         await self._update(
-            job_ids,
-            {
-                "dispatches": {"$cond": [stands, dispatches, "$dispatches"]},
-                "dispatch_due": {"$cond": [stands, due, "$dispatch_due"]},
-            },
+            _each(
+                job_ids,
+                {
+                    "dispatches": {"$cond": [stands, dispatches, "$dispatches"]},
+                    "dispatch_due": {"$cond": [stands, due, "$dispatch_due"]},
+                },
+            )
         )
 
     async def make_all_due(self, now: datetime) -> int:
@@ -231,24 +237,14 @@ class JobStore:
         return int(answer["n"])
 
     async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]:
-        """Bring jobs to a terminal status, only from `processing`: how many moved, and the ids that do not exist."""
+        """Bring jobs to a status, only from where they may go to it: how many moved, and the ids that do not exist."""
         sleeps = {outcome.job_id: outcome.sleep_time_used for outcome in reversed(outcomes)}
-        ids, values = list(sleeps), list(sleeps.values())
-        moves = {"$eq": ["$status", Status.PROCESSING.value]}
+        ids = list(sleeps)
         answer = await self._update(
-            ids,
-            {
-                "status": {"$cond": [moves, status.value, "$status"]},
-                "sleep_time_used": {
-                    "$cond": [
-                        moves,
-                        {"$arrayElemAt": [values, {"$indexOfArray": [ids, "$_id"]}]},
-                        "$sleep_time_used",
-                    ]
-                },
-                "ended_at": {"$cond": [moves, now, "$ended_at"]},
-                "dispatch_due": {"$cond": [moves, "$$REMOVE", "$dispatch_due"]},
-            },
+            *(
+                _move(ids[start : start + UPDATED_AT_ONCE], status, sleeps, now)
+                for start in range(0, len(ids), UPDATED_AT_ONCE)
+            )
         )
         unknown: set[str] = set()
         if answer["n"] < len(ids):
@@ -302,14 +298,11 @@ class JobStore:
         rows: list[dict[str, Any]] = answer["cursor"]["firstBatch"]
         return rows
 
-    async def _update(self, job_ids: Sequence[str], changes: Mapping[str, object]) -> dict[str, Any]:
-        # Conditions stand in the pipeline, not in the filter: `_id` alone is what every server finds by its index.
-        return await self._write(
-            {
-                "update": "jobs",
-                "updates": [{"q": {"_id": {"$in": list(job_ids)}}, "u": [{"$set": changes}], "multi": True}],
-            }
-        )
+    async def _update(self, *statements: dict[str, Any]) -> dict[str, Any]:
+        answer = await self._write({"update": "jobs", "updates": statements})
+        for error in answer.get("writeErrors", ()):
+            raise StoreUnavailable(f"update refused: {error.get('errmsg')}")
+        return answer
 
     async def _write(self, command: dict[str, object]) -> dict[str, Any]:
         command["writeConcern"] = self._durable
@@ -333,6 +326,33 @@ class JobStore:
         except (PyMongoError, TimeoutError) as error:
             self._prepared = False
             raise StoreUnavailable(str(error) or f"no answer within {CALL_TIMEOUT_S:g} s") from error
+
+
+def _each(job_ids: Sequence[str], changes: Mapping[str, object]) -> dict[str, Any]:
+    """Write the statement that changes each of these jobs.
+
+    Conditions stand in the pipeline, not in the filter: `_id` alone is what every server finds by its index.
+    """
+    return {"q": {"_id": {"$in": list(job_ids)}}, "u": [{"$set": changes}], "multi": True}
+
+
+def _move(job_ids: Sequence[str], status: Status, sleeps: Mapping[str, float], now: datetime) -> dict[str, Any]:
+    """Write the statement that brings these jobs to a status, those among them that may go there."""
+    moves: dict[str, object] = {
+        "$in": ["$status", [current.value for current in Status if domain.moves(current, status)]]
+    }
+    sleep: dict[str, object] = {
+        "$arrayElemAt": [[sleeps[job_id] for job_id in job_ids], {"$indexOfArray": [job_ids, "$_id"]}]
+    }
+    return _each(
+        job_ids,
+        {
+            "status": {"$cond": [moves, status.value, "$status"]},
+            "sleep_time_used": {"$cond": [moves, sleep, "$sleep_time_used"]},
+            "ended_at": {"$cond": [moves, now, "$ended_at"]},
+            "dispatch_due": {"$cond": [moves, "$$REMOVE", "$dispatch_due"]},
+        },
+    )
 
 
 def _job(row: dict[str, Any]) -> Job:

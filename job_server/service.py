@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
-RECORD_AT_ONCE: Final = 256
-RECORD_REST_S: Final = 0.03
+RECORD_AT_ONCE: Final = 500
+RECORD_REST_S: Final = 0.06
 """A sync of the broker costs as much as dozens of messages: under load, more outcomes share one."""
 
 FIRST_NEWS_NS: Final = 2_000_000_000

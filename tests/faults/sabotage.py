@@ -56,10 +56,12 @@ def no_conditional_update() -> None:
     store = _of("api_server.store").JobStore
     update = store._update  # noqa: SLF001 - a saboteur does not ask
 
-    async def update_anyway(self: Any, job_ids: Sequence[str], changes: dict[str, Any]) -> dict[str, Any]:
-        if "ended_at" in changes:
-            changes = {field: _always(change) for field, change in changes.items()}
-        answer: dict[str, Any] = await update(self, job_ids, changes)
+    async def update_anyway(self: Any, *statements: dict[str, Any]) -> dict[str, Any]:
+        for statement in statements:
+            [stage] = statement["u"]
+            if "ended_at" in stage["$set"]:
+                stage["$set"] = {field: _always(change) for field, change in stage["$set"].items()}
+        answer: dict[str, Any] = await update(self, *statements)
         return answer
 
     store._update = update_anyway  # noqa: SLF001 - a saboteur does not ask

@@ -207,6 +207,21 @@ async def test_of_two_outcomes_in_one_batch_the_first_stands(jobs: Store) -> Non
     assert (await jobs.get([job.run.job_id]))[job.run.job_id].sleep_time_used == 17
 
 
+async def test_any_number_of_outcomes_may_come_at_once(jobs: Store) -> None:
+    """Each job gets its own, and the unknown ones among them are named, wherever they stand."""
+    many = [new_job(str(number)) for number in range(300)]
+    await jobs.insert(many, NOON)
+    unknown = {str(number) for number in range(0, 300, 50)}
+    outcomes = [end(job, number) for number, job in enumerate(many)]
+    for number, job_id in enumerate(sorted(unknown)):
+        outcomes.insert(number * 60, Outcome(job_id, Status.FINISHED, 1))
+
+    assert await jobs.apply(Status.FINISHED, outcomes, NOON) == (300, unknown)
+
+    stored = await jobs.get([job.run.job_id for job in many])
+    assert [stored[job.run.job_id].sleep_time_used for job in many] == list(range(300))
+
+
 async def test_racing_outcomes_move_a_job_once(jobs: Store) -> None:
     """Ten finish it and ten cancel it, at once."""
     job = new_job()
