@@ -113,11 +113,9 @@ class JobStore:
         await self._prepare()
         long = [object_id for object_id in object_ids if object_id in self._long]
         short = [object_id for object_id in object_ids if object_id not in self._long]
-        found = await asyncio.gather(
-            *([self._latest_of(short)] if short else []),
-            *(self._latest_since(object_id, self._long[object_id]) for object_id in long),
-        )
-        runs = {run.object_id: run for some in found for run in some}
+        found = await self._latest_of(short) if short else []
+        since = await asyncio.gather(*(self._latest_since(object_id, self._long[object_id]) for object_id in long))
+        runs = {run.object_id: run for some in (found, *since) for run in some}
         for run in runs.values():
             if run.number >= LONG_FROM:
                 self._remember(run)
