@@ -209,7 +209,7 @@ def page(
 ) -> str:
     """Write docs/faults.md; `before` are the runs of the code before the latest finding was mended."""
     every = sorted([*before, *runs], key=lambda run: str(run["at"]))
-    parts = [_totals(every), _matrix(every), _unreached(every), _at_rest(every)]
+    parts = [_totals(runs, before), _matrix(runs), _unreached(runs), _at_rest(runs)]
     parts += [_recovery(recovery), _findings(before, runs), _runs(every)]
     return "\n".join(line for part in parts for line in part) + "\n"
 
@@ -226,8 +226,8 @@ def totals(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     }
 
 
-def _totals(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    sums = totals(runs)
+def _totals(runs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> list[str]:
+    sums, earlier = totals(runs), totals(before)
     kinds = {kind for run in runs for kind in run["kinds"]}
     return [
         "# Faults",
@@ -240,8 +240,14 @@ def _totals(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         *_wrapped(
             f"""**{sums["faults"]:,} faults of {len(kinds)} kinds were injected into running systems while they
             accepted {sums["accepted"]:,} jobs: {sums["violations"] - sums["of_i8"]:,} violations of I1 to I7 (nothing
-            lost, nothing doubled, nothing back), {sums["of_i8"]:,} of I8, told below.**"""
+            lost, nothing doubled, nothing back), {sums["of_i8"]:,} of I8.**"""
         ),
+        *_wrapped(
+            f"""These are the runs since the latest finding was mended. Before that there were {earlier["faults"]:,}
+            faults and {earlier["accepted"]:,} accepted jobs, with {earlier["violations"] - earlier["of_i8"]:,}
+            violations of I1 to I7 and {earlier["of_i8"]:,} of I8, told below."""
+        )
+        * bool(before),
         *_wrapped(
             f"""{sums["unanswered"]:,} requests got no answer or a 5xx, {sums["refused"]:,} were refused within the
             cooldown. {sums["again"]:,} jobs were delivered more than once before their outcome was recorded, so that

@@ -67,6 +67,21 @@ def test_a_violation_is_told(tmp_path: Path) -> None:
     assert "- 1 times: I2, job: has 2 outcomes" in page
 
 
+def test_earlier_runs_are_told_apart(tmp_path: Path) -> None:
+    """They stand beside the total, in the list of runs and with what they found, and in no figure of the matrix."""
+    earlier = tmp_path / "before"
+    report.keep(_outcome(tmp_path, 1), tmp_path)
+    report.keep(replace(_outcome(tmp_path, 2), violations=[Violation("I8", "job-1", "left")]), earlier)
+
+    page = report.page(report.load(tmp_path), before=report.load(earlier))
+
+    told = " ".join(page.split())
+    assert "**2 faults of 1 kinds" in told
+    assert "0 of I8.**" in told
+    assert "Before that there were 2 faults and 1 accepted jobs, with 0 violations of I1 to I7 and 1 of I8" in told
+    assert "run --seed 2" in page
+
+
 def test_recovery_figures(tmp_path: Path) -> None:
     """The median and the worst of what was measured, beside what is promised."""
     report.keep(_outcome(tmp_path, 1), tmp_path)
