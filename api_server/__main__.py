@@ -81,7 +81,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
                 shortcut=contract,
                 host=settings.bind_host,
                 port=settings.bind_port,
-                goodbye_s=GOODBYE_S,
+                goodbye_s=min(GOODBYE_S, settings.shutdown_grace_s / 2),
                 linger_s=settings.linger_s,
                 grace_s=settings.shutdown_grace_s,
             )
