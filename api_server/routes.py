@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from api_server.errors import ApiError, BadRequest, BodyTooLarge, StoreUnavailable
 from messaging.events import JOB_ID, OBJECT_ID_MAX, object_id_problem
-from runtime.http import Answer
+from runtime.http import BODY_MAX, Answer
 from runtime.logs import get_logger
 from runtime.probes import METRICS_TYPE, Probes
 
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 _Asked = TypeVar("_Asked")
 
 log = get_logger(__name__)
-
-BODY_MAX: Final = 64 * 1024
-"""Bytes of a request's body; nginx refuses longer ones as well."""
 
 JSON: Final = "application/json"
 

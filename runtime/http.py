@@ -27,9 +27,8 @@ KEEP_ALIVE_S: Final = 75
 
 BACKLOG: Final = 4096
 
-
-SHORT_BODY_MAX: Final = 64 * 1024
-"""Bytes of the longest body that may take a shortcut."""
+BODY_MAX: Final = 64 * 1024
+"""Bytes of the longest body of a request; nginx refuses longer ones as well."""
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _OUT_OF_THE_ORDINARY: Final = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
@@ -122,7 +121,7 @@ class _Connection(HttpToolsProtocol):
                 return False
         return (
             length.isdigit()
-            and int(length) <= SHORT_BODY_MAX
+            and int(length) <= BODY_MAX
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
         )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from api_server.domain import Job, Outcome, Run, Status
 from api_server.errors import StoreUnavailable
 from api_server.service import SetAside
-from api_server.store import JobStore
+from api_server.store import JobStore, _each
 from local_stack import Child
 from tests.eventually import eventually
 from tests.fakes import FakeJobStore
@@ -220,6 +220,18 @@ async def test_any_number_of_outcomes_may_come_at_once(jobs: Store) -> None:
 
     stored = await jobs.get([job.run.job_id for job in many])
     assert [stored[job.run.job_id].sleep_time_used for job in many] == list(range(300))
+
+
+async def test_an_update_that_is_refused_is_an_error(real_jobs: JobStore) -> None:
+    """The server answers "ok" all the same: taken for done, the outcome would be acknowledged and not be there."""
+    one, other = new_job("one"), new_job("other")
+    await real_jobs.insert([one, other], NOON)
+
+    with pytest.raises(StoreUnavailable) as caught:
+        # No outcome is refused at will, but a second run 1 of one object is.
+        await real_jobs._update(_each([one.run.job_id], {"object_id": other.run.object_id}))  # noqa: SLF001
+
+    assert "update refused" in caught.value.reason
 
 
 async def test_racing_outcomes_move_a_job_once(jobs: Store) -> None:

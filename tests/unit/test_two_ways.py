@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import socket
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from api_server.domain import Job, Run, TooSoon
 from api_server.errors import Busy, StoreUnavailable, TooSoonError
-from api_server.routes import BODY_MAX, Contract, make_app
-from runtime.http import HttpServer
+from api_server.routes import Contract, make_app
+from runtime.http import BODY_MAX, HttpServer
 from runtime.probes import Probes
+from tests.eventually import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -100,6 +101,24 @@ class Served:
         """A caller with connections of its own."""
         return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}")
 
+    @property
+    def connections(self) -> list[Any]:
+        """The connections that uvicorn knows."""
+        return list(self.server._server.server_state.connections)  # noqa: SLF001 - nothing else tells
+
+    def has_read(self, body: bytes) -> bool:
+        """Whether this much was read of the body of the only connection's request, and no more."""
+        return [connection.cycle.body for connection in self.connections if connection.cycle is not None] == [body]
+
+    async def refuses(self) -> bool:
+        """Whether newcomers are turned away."""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except ConnectionRefusedError:
+            return True
+        writer.close()
+        return False
+
     async def spoken(self, raw: bytes, *, answers: int = 1) -> bytes:
         """Send bytes on a connection, and read so many answers, whose bodies have no line of their own."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -117,6 +136,18 @@ async def both_ways() -> AsyncIterator[tuple[Served, Served]]:
     """Serve the same with the shortcut and without."""
     async with Served(shortcut=True).running() as short, Served(shortcut=False).running() as long:
         yield short, long
+
+
+def request(head: str, body: bytes = b"") -> bytes:
+    """Write a request as it travels."""
+    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
+
+
+X = b'{"object_id": "x"}'
+POST = request(f"POST / HTTP/1.1\nhost: h\ncontent-length: {len(X)}", X)
+LATER = b'{"object_id": "later"}'
+POST_LATER = request(f"POST / HTTP/1.1\nhost: h\ncontent-length: {len(LATER)}", LATER)
+GET = request(f"GET /{KNOWN} HTTP/1.1\nhost: h")
 
 
 BODIES = [
@@ -187,26 +218,35 @@ async def test_ordinary_requests_take_the_shortcut() -> None:
         assert served.contract.short == 10
 
 
-@pytest.mark.parametrize("chunks", [1, 2, 7])
-async def test_a_body_in_pieces_is_one_body(chunks: int) -> None:
-    """However the network cuts it, and whether or not its length is told beforehand."""
-    body = b'{"object_id": "x"}'
-    size = -(-len(body) // chunks)
+async def test_a_body_without_a_length_is_read_all_the_same() -> None:
+    """In chunks, as HTTP calls them."""
 
     async def pieces() -> AsyncIterator[bytes]:
-        for start in itertools.count(0, size):
-            if start >= len(body):
-                return
-            yield body[start : start + size]
-            await asyncio.sleep(0.01)
+        for letter in X:
+            yield bytes([letter])
 
     async with both_ways() as servers:
         for served in servers:
             async with served.caller() as client:
                 assert (await client.post("/", content=pieces())).status_code == 201
-                told = {"content-length": str(len(body))}
-                assert (await client.post("/", content=pieces(), headers=told)).status_code == 201
-        assert servers[0].contract.short == 1
+        assert servers[0].contract.short == 0
+
+
+@pytest.mark.parametrize("size", [1, 5, 17])
+async def test_a_body_in_pieces_is_one_body(size: int) -> None:
+    """However the network cuts it: each piece is read before the next is sent."""
+    head, body = POST[: -len(X)], POST[-len(X) :]
+    async with Served(shortcut=True).running() as served:
+        reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(head)
+        for end in range(size, len(body), size):
+            writer.write(body[end - size : end])
+            await eventually(partial(served.has_read, body[:end]), every_s=0.005)
+        writer.write(body[end:])
+        async with asyncio.timeout(5):
+            assert b"201 Created" in await reader.readuntil(b"}}")
+        writer.close()
+        assert served.contract.short == 1
 
 
 @pytest.mark.parametrize("object_id", ["defect", "defect at once"])
@@ -220,25 +260,6 @@ async def test_a_defect_is_a_plain_500_in_the_contracts_shape(object_id: str) ->
                 500,
                 {"message": "something went wrong here, please try again"},
             )
-
-
-async def until_asked(served: Served) -> None:
-    """Wait until a request is under way that is answered later."""
-    async with asyncio.timeout(5):
-        while not served.service.open:  # noqa: ASYNC110 - a script, not a service with events
-            await asyncio.sleep(0.01)
-
-
-def request(head: str, body: bytes = b"") -> bytes:
-    """Write a request as it travels."""
-    return head.replace("\n", "\r\n").encode() + b"\r\n\r\n" + body
-
-
-X = b'{"object_id": "x"}'
-POST = request(f"POST / HTTP/1.1\nhost: h\ncontent-length: {len(X)}", X)
-LATER = b'{"object_id": "later"}'
-POST_LATER = request(f"POST / HTTP/1.1\nhost: h\ncontent-length: {len(LATER)}", LATER)
-GET = request(f"GET /{KNOWN} HTTP/1.1\nhost: h")
 
 
 @pytest.mark.parametrize(
@@ -266,8 +287,8 @@ async def test_requests_sent_without_waiting_are_answered_in_their_order() -> No
     """The second goes uvicorn's way when the first is still under way, and waits for it there."""
     async with Served(shortcut=True).running() as served:
         speaking = asyncio.create_task(served.spoken(POST_LATER + GET + POST, answers=3))
-        await until_asked(served)
-        await asyncio.sleep(0.05)
+        await eventually(lambda: served.service.open)
+        # All three came in one piece, so whoever would not wait has asked by now.
         assert served.service.asked == 1
         served.service.open[0].set_result(UNKNOWN)
         heard = await speaking
@@ -280,11 +301,11 @@ async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
     async with Served(shortcut=True).running() as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(POST_LATER)
-        await until_asked(served)
+        await eventually(lambda: served.service.open)
         # With an RST: nothing may be sent any more.
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         writer.close()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: not served.connections)
         served.service.open[0].set_result(KNOWN)
         async with served.caller() as client:
             assert (await client.post("/", json={"object_id": "x"})).status_code == 201
@@ -294,10 +315,9 @@ async def test_an_answer_under_way_at_the_end_arrives_and_closes_its_connection(
     """Whoever was let in is answered, and told to go elsewhere."""
     async with Served(shortcut=True).running() as served:
         speaking = asyncio.create_task(served.spoken(POST_LATER))
-        await until_asked(served)
+        await eventually(lambda: served.service.open)
         stopping = asyncio.create_task(served.server.stop())
-        # uvicorn looks ten times a second whether it is to go.
-        await asyncio.sleep(0.3)
+        await eventually(served.refuses)
         served.service.open[0].set_result(KNOWN)
         heard = await speaking
         async with asyncio.timeout(5):
