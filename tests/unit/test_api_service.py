@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from api_server import service as api_service
 from api_server.domain import OVERDUE_GROWS_UP_TO, Status
 from api_server.errors import StoreUnavailable, TooSoonError
 from api_server.service import LEASE, Service
@@ -167,6 +168,21 @@ async def test_without_a_database_everybody_is_told_so(world: World, service: Se
 
     world.store.up = True
     assert await service.submit("x")
+
+
+async def test_who_waits_too_long_is_told_that_the_database_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever hangs, in the words of the contract: who asks for a job, and who asks about one."""
+    monkeypatch.setattr(api_service, "PATIENCE_S", 0.02)
+    service = world.service()
+    never = asyncio.Event()
+    monkeypatch.setattr(world.store, "latest_runs", lambda _: never.wait())
+    monkeypatch.setattr(world.store, "get", lambda _: never.wait())
+
+    answers = await asyncio.gather(service.submit("x"), service.find("y"), return_exceptions=True)
+
+    assert [type(answer) for answer in answers] == [StoreUnavailable] * 2
 
 
 async def test_a_caller_who_hangs_up_does_not_hurt_the_others(service: Service) -> None:

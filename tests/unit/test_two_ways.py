@@ -102,9 +102,14 @@ class Served:
         return httpx.AsyncClient(base_url=f"http://127.0.0.1:{self.port}")
 
     @property
+    def state(self) -> Any:
+        """What uvicorn knows of its connections, tasks and requests."""
+        return self.server._server.server_state  # noqa: SLF001 - nothing else tells
+
+    @property
     def connections(self) -> list[Any]:
-        """The connections that uvicorn knows."""
-        return list(self.server._server.server_state.connections)  # noqa: SLF001 - nothing else tells
+        """The connections that are open."""
+        return list(self.state.connections)
 
     def has_read(self, body: bytes) -> bool:
         """Whether this much was read of the body of the only connection's request, and no more."""
@@ -266,7 +271,7 @@ async def test_a_defect_is_a_plain_500_in_the_contracts_shape(object_id: str) ->
     ("raw", "short"),
     [
         (POST, 1),
-        (request(f"POST / HTTP/1.0\nhost: h\ncontent-length: {len(X)}", X), 0),
+        (request(f"POST / HTTP/1.0\nhost: h\nconnection: keep-alive\ncontent-length: {len(X)}", X), 0),
         (request(f"POST / HTTP/1.1\nhost: h\nconnection: close\ncontent-length: {len(X)}", X), 0),
         (request(f"POST / HTTP/1.1\nhost: h\nexpect: 100-continue\ncontent-length: {len(X)}", X), 0),
         (request("POST / HTTP/1.1\nhost: h\ntransfer-encoding: chunked", b"12\r\n" + X + b"\r\n0\r\n\r\n"), 0),
@@ -280,6 +285,7 @@ async def test_only_ordinary_requests_take_the_shortcut(raw: bytes, short: int) 
         heard = await served.spoken(raw)
         assert b"201 Created" in heard
         assert b'{"message":{"job_id":"%b"}}' % KNOWN.encode() in heard
+        assert (b"100 Continue" in heard) == (b"100-continue" in raw)
         assert served.contract.short == short
 
 
@@ -296,19 +302,35 @@ async def test_requests_sent_without_waiting_are_answered_in_their_order() -> No
         assert served.contract.short == 1
 
 
+def hang_up(writer: asyncio.StreamWriter) -> None:
+    """Close with an RST: nothing may be sent any more."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    writer.close()
+
+
 async def test_a_caller_who_hangs_up_disturbs_nobody() -> None:
     """The answer for nobody is dropped, and the connection forgotten."""
     async with Served(shortcut=True).running() as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(POST_LATER)
         await eventually(lambda: served.service.open)
-        # With an RST: nothing may be sent any more.
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        writer.close()
+        hang_up(writer)
         await eventually(lambda: not served.connections)
         served.service.open[0].set_result(KNOWN)
         async with served.caller() as client:
             assert (await client.post("/", json={"object_id": "x"})).status_code == 201
+        assert served.state.total_requests == 1
+
+
+async def test_a_caller_who_hangs_up_in_the_middle_of_a_body_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """It is nobody's fault, and nobody is left to be answered."""
+    async with Served(shortcut=True).running() as served:
+        _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+        writer.write(request("POST / HTTP/1.1\nhost: h\ntransfer-encoding: chunked", b"5\r\nxxxxx\r\n"))
+        await eventually(lambda: served.state.tasks)
+        hang_up(writer)
+        await eventually(lambda: not served.state.tasks)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_an_answer_under_way_at_the_end_arrives_and_closes_its_connection() -> None:
