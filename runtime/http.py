@@ -167,9 +167,12 @@ class _Server(uvicorn.Server):
     idle connections that are left are closed.
     """
 
-    def __init__(self, config: uvicorn.Config, app: _Goodbye, goodbye_s: float, linger_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: _Goodbye, listener: socket.socket, goodbye_s: float, linger_s: float
+    ) -> None:
         super().__init__(config)
         self._app = app
+        self._listener = listener
         self._goodbye_s = goodbye_s
         self._linger_s = linger_s
 
@@ -178,16 +181,31 @@ class _Server(uvicorn.Server):
         """Do nothing: `runtime.process` owns the signals."""
         yield
 
+    async def refuse_newcomers(self) -> None:
+        """Close the listener, and serve everybody who came before.
+
+        A listener that closes resets the connections that wait in its queue, and a proxy that has sent a request on
+        one of them may not send it again. So the queue is emptied first, with no step of the loop in between.
+        """
+        self._app.leaving = True
+        newcomers = _waiting(self._listener)
+        for server in self.servers:
+            server.close()
+
+        def create_protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        for newcomer in newcomers:
+            with contextlib.suppress(OSError):  # gone again
+                await asyncio.get_running_loop().connect_accepted_socket(create_protocol, newcomer)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the listener, wait until the clients have gone, at most `goodbye_s` seconds, and end.
+        """Wait until the clients have gone, at most `goodbye_s` seconds, and end.
 
         However soon they go, newcomers are refused for `linger_s` seconds.
         """
-        for server in self.servers:
-            server.close()
-        for one in sockets or []:
-            one.close()
-        self._app.leaving = True
         loop = asyncio.get_running_loop()
         lingered = loop.time() + self._linger_s
         deadline = loop.time() + self._goodbye_s
@@ -195,7 +213,7 @@ class _Server(uvicorn.Server):
         while self.server_state.connections and loop.time() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         await asyncio.sleep(max(0.0, lingered - loop.time()))
-        await super().shutdown()
+        await super().shutdown(sockets)
 
 
 class _Goodbye:
@@ -228,6 +246,8 @@ class HttpServer:
 
     async def stop(self) -> None:
         """Take no more connections, answer what was asked, and return when everybody is gone."""
+        if self._server.started:
+            await self._server.refuse_newcomers()
         self._server.should_exit = True
         await asyncio.wait([self._task])
 
@@ -269,13 +289,27 @@ class HttpServer:
             timeout_graceful_shutdown=max(1, round(grace_s)),
             backlog=BACKLOG,
         )
-        server = _Server(config, goodbye, goodbye_s, linger_s)
+        server = _Server(config, goodbye, listener, goodbye_s, linger_s)
         task = asyncio.create_task(server.serve(sockets=[listener]), name="http server")
         running = cls(server, task, listener.getsockname()[1])
         try:
             yield running
         finally:
             await running.stop()
+
+
+def _waiting(listener: socket.socket) -> list[socket.socket]:
+    """Accept who waits in the queue of a listener."""
+    newcomers = []
+    for _ in range(BACKLOG):
+        try:
+            newcomers.append(listener.accept()[0])
+        except ConnectionAbortedError:
+            continue
+        except OSError:
+            # Nobody is left, or no descriptor for anybody.
+            break
+    return newcomers
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -346,3 +346,23 @@ async def test_an_answer_under_way_at_the_end_arrives_and_closes_its_connection(
             await stopping
     assert b"201 Created" in heard
     assert b"connection: close" in heard
+
+
+async def test_who_came_before_the_end_is_answered_even_if_nobody_has_let_him_in_yet() -> None:
+    """A connection that waits in the listener's queue has its request in it, and who sent it may not send it again."""
+    async with Served(shortcut=True).running() as served:
+        async with served.caller() as client:
+            await client.post("/", json={"object_id": "x"})
+        with contextlib.ExitStack() as open_connections:
+            waiting = []
+            # No step of the loop is made in between, so nobody is let in.
+            for _ in range(20):
+                connection = open_connections.enter_context(socket.create_connection(("127.0.0.1", served.port)))
+                connection.sendall(POST)
+                connection.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+                waiting.append(connection)
+            stopping = asyncio.create_task(served.server.stop())
+            heard = [await asyncio.get_running_loop().sock_recv(connection, 10_000) for connection in waiting]
+        async with asyncio.timeout(5):
+            await stopping
+    assert all(b"201 Created" in one and b"connection: close" in one for one in heard), heard
