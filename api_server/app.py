@@ -83,7 +83,7 @@ class App:
         Raises:
             ExceptionGroup: with `Leave` in it when a part cannot go on.
         """
-        self._broker.on_connected.append(self._service.look_ahead)
+        self._broker.on_connected.append(self._service.broker_is_back)
         async with asyncio.TaskGroup() as tasks:
             reporters = [
                 tasks.create_task(self._report(subject, consumer), name=f"report {subject.value}")
@@ -93,7 +93,7 @@ class App:
                 tasks.create_task(self._keep_time(), name="clock"),
                 tasks.create_task(self._keep_topology(), name="topology"),
                 tasks.create_task(self._service.run_dispatcher(), name="dispatcher"),
-                tasks.create_task(self._service.run_marker(), name="marker"),
+                tasks.create_task(self._service.run_keeper(), name="keeper"),
                 tasks.create_task(self._broker.watch(self._settings.silence_s), name="watchdog"),
             ]
             log.info("started", port=self._http.port)

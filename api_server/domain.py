@@ -50,13 +50,27 @@ class Run:
 class Job:
     """A job as the api-server keeps it; `sleep_time_used` is in seconds, 0 while processing.
 
-    `dispatches` counts how often it was handed to the broker for certain.
+    `dispatches` counts how often it was handed to the broker; the first time is counted ahead, see `Lease`.
     """
 
     run: Run
     status: Status = Status.PROCESSING
     sleep_time_used: float = 0
     dispatches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An api-server's claim to the first dispatch of the jobs that it stored.
+
+    Its jobs are stored as dispatched already, so that none needs a mark when it was. Of them, those that would be
+    overdue before `watermark` are in truth with the broker, or were made due; of the others, only their `owner` knows.
+    When it has not renewed its lease for long, they are made due.
+    """
+
+    owner: str
+    renewed_at: datetime
+    watermark: datetime
 
 
 @dataclass(frozen=True, slots=True)

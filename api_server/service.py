@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
 from api_server import domain
-from api_server.domain import Admit, Job, Outcome, Run, Status, TooSoon
+from api_server.domain import Admit, Job, Lease, Outcome, Run, Status, TooSoon
 from api_server.errors import Busy, StoreUnavailable, TooSoonError
 from api_server.metrics import ACCEPTED, APPLIED, DISPATCHED, REFUSED
 from messaging.events import JobFacts, NotUnderstood, Outgoing, Subject, decode, encode
@@ -33,13 +33,19 @@ PATIENCE_S: Final = 2.5
 """Seconds until a caller is told to try later, plus an eighth: within 3 seconds, whatever hangs."""
 
 LEASE: Final = timedelta(seconds=5)
-"""How long a new job is its own api-server's to dispatch, before any dispatcher may take it.
+"""How long an api-server has the first dispatch of its new jobs to itself, from each renewal of its lease on.
 
-Taking it too early does no harm: both publish under the same message id, and the broker keeps one.
+Taking them over too early does no harm: both publish under the same message id, and the broker keeps one.
 """
 
-MARK_EVERY_S: Final = 1.0
-"""Marks of dispatched jobs are written together this often: well within the lease."""
+RENEW_EVERY: Final = timedelta(seconds=2)
+KEEP_EVERY_S: Final = 1.0
+
+CLOCK_SLACK: Final = timedelta(seconds=1)
+"""The database's time, as a process reckons it, may go back by a little when it is learned anew."""
+
+ASKED_AGAIN: Final = 5
+"""An insert that got no answer may still come: so often, once a second, such jobs are looked for to be made due."""
 
 SWEEP_EVERY_S: Final = 1.0
 SWEEP_SIZE: Final = 500
@@ -72,11 +78,16 @@ class Store(Protocol):
     """What the service needs of its database; see `api_server.store.JobStore`."""
 
     async def latest_runs(self, object_ids: Sequence[str]) -> dict[str, Run]: ...
-    async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]: ...
+    async def insert(self, jobs: Sequence[Job], due: datetime, owner: str) -> set[str]: ...
     async def get(self, job_ids: Sequence[str]) -> dict[str, Job]: ...
     async def due(self, until: datetime, limit: int) -> list[Job]: ...
     async def mark_dispatched(self, job_ids: Sequence[str], dispatches: int, due: datetime) -> None: ...
+    async def make_due(self, job_ids: Sequence[str], now: datetime) -> int: ...
     async def make_all_due(self, now: datetime) -> int: ...
+    async def renew(self, lease: Lease) -> None: ...
+    async def abandoned(self, since: datetime) -> list[Lease]: ...
+    async def take_over(self, lease: Lease, now: datetime) -> int: ...
+    async def forget(self, lease: Lease) -> None: ...
     async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]: ...
     async def set_aside(self, messages: Sequence[SetAside]) -> None: ...
 
@@ -147,12 +158,14 @@ class Service:
             max_waiting=WAITING_MAX,
             rest_s=DISPATCH_REST_S,
         )
-        # Jobs of this process on their way to the broker: no sweep of its own need look at them.
-        self._on_the_way: set[str] = set()
-        # Jobs that the broker holds and whose mark is not written yet.
-        self._unmarked: set[str] = set()
+        # Who this process is, for as long as it lives.
+        self._owner = secrets.token_hex(8)
+        self._lease: Lease | None = None
+        # New jobs of which it is not certain yet that the broker holds them, and when they would be overdue.
+        self._unsettled: dict[str, datetime] = {}
+        # Those among them that did not get there, and how often they are still to be made due.
+        self._failed: dict[str, int] = {}
         self._sweep_now = asyncio.Event()
-        self._look_ahead = False
 
     # -- admit and tell -------------------------------------------------------------------------------------------
 
@@ -192,16 +205,18 @@ class Service:
             open_requests = [(n, object_id) for n, object_id in enumerate(object_ids) if n not in decided]
             now = self._now()
             latest = await self._store.latest_runs(list({object_id for _, object_id in open_requests}))
+            # Without a broker, a job is due from the first.
+            dispatches = 1 if self._broker.connected else 0
             jobs: dict[int, Job] = {}
             refused: dict[int, TooSoon] = {}
             for n, object_id in open_requests:
                 match domain.admit(latest.get(object_id), now, self._cooldown):
                     case Admit(number):
-                        jobs[n] = Job(Run(object_id, number, self._new_id(), now))
+                        jobs[n] = Job(Run(object_id, number, self._new_id(), now), dispatches=dispatches)
                         latest[object_id] = jobs[n].run
                     case TooSoon() as too_soon:
                         refused[n] = too_soon
-            lost = await self._store.insert(list(jobs.values()), now + LEASE) if jobs else set()
+            lost = await self._insert(list(jobs.values())) if jobs else set()
             stored = [job for job in jobs.values() if job.run.job_id not in lost]
             self._dispatch(stored)
             decided |= {n: job.run.job_id for n, job in jobs.items() if job.run.job_id not in lost}
@@ -210,53 +225,107 @@ class Service:
             ACCEPTED.inc(len(stored))
         return [_told(decided[n]) for n in range(len(object_ids))]
 
+    async def _insert(self, jobs: Sequence[Job]) -> set[str]:
+        """Store new jobs as dispatched, ahead of their dispatch: until then, the lease stands for them."""
+        now = self._now()
+        if not self._renewed_within(LEASE, now):
+            await self._renew()
+            now = self._now()
+        due = now + domain.overdue_after(1, self._overdue) if jobs[0].dispatches else now
+        job_ids = [job.run.job_id for job in jobs]
+        self._unsettled |= dict.fromkeys(job_ids, due)
+        try:
+            lost = await self._store.insert(jobs, due, self._owner)
+        except BaseException:
+            self._failed |= dict.fromkeys(job_ids, ASKED_AGAIN)
+            raise
+        self._settle(lost if jobs[0].dispatches else job_ids)
+        return lost
+
     # -- dispatch -------------------------------------------------------------------------------------------------
+
+    def _settle(self, job_ids: Iterable[str]) -> None:
+        for job_id in job_ids:
+            self._unsettled.pop(job_id, None)
+            self._failed.pop(job_id, None)
 
     def _dispatch(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
+            if not job.dispatches:
+                continue
             try:
                 self._dispatches.post(job)
             except Overloaded:
-                # The job is its own outbox: the next sweep takes it.
-                return
-            self._on_the_way.add(job.run.job_id)
+                # The job is its own outbox: a sweep takes it.
+                self._failed[job.run.job_id] = 1
 
     async def _dispatch_new(self, jobs: Sequence[Job]) -> list[None]:
+        held = [False] * len(jobs)
         try:
             crash_point("api.before_publish")
-            held = await self._broker.publish([_created(job) for job in jobs])
+            held = await self._broker.publish([_created(job, job.dispatches) for job in jobs])
             crash_point("api.after_publish")
         finally:
-            self._on_the_way.difference_update(job.run.job_id for job in jobs)
-        self._unmarked.update(job.run.job_id for job, is_held in zip(jobs, held, strict=True) if is_held)
+            for job, is_held in zip(jobs, held, strict=True):
+                if is_held:
+                    self._settle([job.run.job_id])
+                elif job.run.job_id in self._unsettled:
+                    self._failed[job.run.job_id] = 1
         DISPATCHED.labels("first").inc(sum(held))
         return [None] * len(jobs)
 
-    async def mark_dispatched(self) -> None:
-        """Write down which jobs the broker holds; a mark that is lost costs one more, harmless, dispatch."""
-        marks = list(self._unmarked)
-        for start in range(0, len(marks), SWEEP_SIZE):
-            chunk = marks[start : start + SWEEP_SIZE]
-            await self._store.mark_dispatched(chunk, 1, self._now() + domain.overdue_after(1, self._overdue))
-            self._unmarked.difference_update(chunk)
+    async def keep_lease(self) -> None:
+        """Make due what did not reach the broker, renew the lease, take over from those who no longer do."""
+        await self._make_failed_due()
+        if self._renewed_within(RENEW_EVERY, self._now()):
+            return
+        await self._renew()
+        for lease in await self._store.abandoned(self._now() - LEASE):
+            if lease.owner == self._owner:
+                continue
+            taken = await self._store.take_over(lease, self._now())
+            await self._store.forget(lease)
+            log.info("lease_taken_over", owner=lease.owner, jobs=taken)
+            self._sweep_now.set()
 
-    def look_ahead(self) -> None:
-        """Have the next sweep come at once and take new jobs before their lease is over: the broker is back."""
-        self._look_ahead = True
+    def _renewed_within(self, span: timedelta, now: datetime) -> bool:
+        # The database's clock may be set back.
+        return self._lease is not None and self._lease.renewed_at <= now < self._lease.renewed_at + span
+
+    async def _renew(self) -> None:
+        now = self._now()
+        all_before = min(self._unsettled.values(), default=now + domain.overdue_after(1, self._overdue))
+        lease = Lease(self._owner, now, all_before - CLOCK_SLACK)
+        await self._store.renew(lease)
+        self._lease = lease
+
+    async def _make_failed_due(self) -> None:
+        failed = list(self._failed)
+        for start in range(0, len(failed), SWEEP_SIZE):
+            chunk = failed[start : start + SWEEP_SIZE]
+            await self._store.make_due(chunk, self._now())
+            for job_id in chunk:
+                left = self._failed.pop(job_id, 0) - 1
+                if left > 0:
+                    self._failed[job_id] = left
+                else:
+                    self._unsettled.pop(job_id, None)
+
+    def broker_is_back(self) -> None:
+        """Have the next sweep come at once."""
         self._sweep_now.set()
 
     async def sweep(self) -> int:
         """Publish what is due, whatever the reason; how many the broker holds now."""
         if not self._broker.connected:
             return 0
-        ahead, self._look_ahead = self._look_ahead, False
-        until = self._now() + (LEASE if ahead else timedelta(0))
-        found = await self._store.due(until, SWEEP_SIZE)
-        jobs = [job for job in found if job.run.job_id not in self._on_the_way and job.run.job_id not in self._unmarked]
+        found = await self._store.due(self._now(), SWEEP_SIZE)
+        on_the_way = self._unsettled.keys() - self._failed.keys()
+        jobs = [job for job in found if job.run.job_id not in on_the_way]
         if not jobs:
             return 0
         crash_point("api.dispatcher_selected")
-        held = await self._broker.publish([_created(job) for job in jobs])
+        held = await self._broker.publish([_created(job, job.dispatches + 1) for job in jobs])
         by_number: dict[int, list[str]] = {}
         for job, is_held in zip(jobs, held, strict=True):
             if is_held:
@@ -268,8 +337,6 @@ class Service:
         DISPATCHED.labels("rescue").inc(rescued)
         if rescued:
             log.info("dispatched_due_jobs", count=rescued, unknown=len(jobs) - rescued)
-        if ahead and len(found) == SWEEP_SIZE:
-            self.look_ahead()
         return rescued
 
     async def run_dispatcher(self) -> None:
@@ -283,14 +350,14 @@ class Service:
             self._sweep_now.clear()
             await _wait_or(self._sweep_now, SWEEP_EVERY_S)
 
-    async def run_marker(self) -> None:
-        """Write marks for ever, every second."""
+    async def run_keeper(self) -> None:
+        """Keep the lease for ever."""
         while True:
-            await asyncio.sleep(MARK_EVERY_S)
             try:
-                await self.mark_dispatched()
+                await self.keep_lease()
             except StoreUnavailable as error:
-                log.warning("marks_failed", reason=error.reason, waiting=len(self._unmarked))
+                log.warning("lease_not_kept", reason=error.reason, unsettled=len(self._unsettled))
+            await asyncio.sleep(KEEP_EVERY_S)
 
     async def broker_lost_everything(self) -> None:
         """Have every unfinished job dispatched again: the stream is a new one."""
@@ -298,12 +365,15 @@ class Service:
         # At the very first start the stream is new as well, and nobody has lost anything.
         tell = log.warning if count else log.info
         tell("stream_is_new", unfinished_jobs_due=count)
-        self.look_ahead()
+        self._sweep_now.set()
 
     async def finish_dispatching(self) -> None:
-        """Let what is on its way reach the broker, and write the marks; for a clean end."""
+        """Let what is on its way reach the broker, make the rest due, and give the lease back; for a clean end."""
         await self._dispatches.drain()
-        await self.mark_dispatched()
+        await self._make_failed_due()
+        if self._lease is not None and not self._unsettled:
+            await self._store.forget(self._lease)
+            self._lease = None
 
     # -- report ---------------------------------------------------------------------------------------------------
 
@@ -328,7 +398,7 @@ class Service:
                 moved, unknown = await self._store.apply(status, [outcome for _, outcome in told], self._now())
                 crash_point("api.after_outcome_write")
                 APPLIED.labels(status.value).inc(moved)
-                self._unmarked.difference_update(outcome.job_id for _, outcome in told)
+                self._settle(outcome.job_id for _, outcome in told)
                 nonsense += [(delivery, NO_SUCH_JOB) for delivery, outcome in told if outcome.job_id in unknown]
                 told = [(delivery, outcome) for delivery, outcome in told if outcome.job_id not in unknown]
             if nonsense:
@@ -372,8 +442,8 @@ def _told(decision: str | TooSoon) -> str | Exception:
     return TooSoonError(decision)
 
 
-def _created(job: Job) -> Outgoing:
-    """Write the next dispatch of a job; its number makes the message id, so the broker drops a repetition."""
+def _created(job: Job, number: int) -> Outgoing:
+    """Write a dispatch of a job; its number makes the message id, so the broker drops a repetition."""
     run = job.run
     facts = JobFacts(
         id=run.job_id,
@@ -383,4 +453,4 @@ def _created(job: Job) -> Outgoing:
         timestamp=int(run.created_at.timestamp()),
         sleep_time_used=0,
     )
-    return Outgoing(Subject.CREATED.value, encode(Subject.CREATED, facts), f"{run.job_id}:{job.dispatches + 1}")
+    return Outgoing(Subject.CREATED.value, encode(Subject.CREATED, facts), f"{run.job_id}:{number}")

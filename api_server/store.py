@@ -2,10 +2,14 @@
 
 Collection `jobs`, which is the outbox as well:
 
-    {_id: job_id, object_id, run, status, created_at, sleep_time_used, dispatches, dispatch_due, ended_at}
+    {_id: job_id, object_id, run, status, created_at, sleep_time_used, dispatches, dispatch_due, owner, ended_at}
 
-`dispatch_due` says when the job must be published if nothing has happened; a terminal job has none. `ended_at` exists
-in terminal jobs only.
+`dispatch_due` says when the job must be published if nothing has happened; a terminal job has none. `owner` is the
+api-server that stored it. `ended_at` exists in terminal jobs only.
+
+Collection `leases`, one for each api-server (see `domain.Lease`):
+
+    {_id: owner, renewed_at, watermark}
 
 Commands are sent as they stand in MongoDB's manual rather than through the collection's methods: a batch of inserts
 or updates is one command and one journal sync, and refused members come back as data instead of exceptions.
@@ -15,13 +19,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError, ServerSelectionTimeoutError
 
 from api_server import domain
-from api_server.domain import Job, Run, Status
+from api_server.domain import Job, Lease, Run, Status
 from api_server.errors import StoreUnavailable
 from runtime.crash_points import crash_point
 
@@ -43,6 +48,9 @@ LONG_FROM: Final = 16
 """From so many runs on, an object's latest known run is remembered; for so many objects at most:"""
 
 LONG_REMEMBERED: Final = 10_000
+
+LEASES_AT_ONCE: Final = 100
+TAKEN_OVER_AT_ONCE: Final = 1000
 
 SET_ASIDE_FOR_S: Final = 30 * 24 * 3600
 _DUPLICATE_KEY: Final = 11000
@@ -158,10 +166,10 @@ class JobStore:
         if len(self._long) > LONG_REMEMBERED:
             del self._long[next(iter(self._long))]
 
-    async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]:
+    async def insert(self, jobs: Sequence[Job], due: datetime, owner: str) -> set[str]:
         """Store new jobs, on disk when this returns; the ids of those that lost their run number to another.
 
-        `first_due` is when a job must be published if its own api-server has not done so.
+        `due` is when they must be published if nothing has happened; `owner` says whose lease they are under.
         """
         await self._prepare()
         documents = [
@@ -172,8 +180,9 @@ class JobStore:
                 "status": job.status.value,
                 "created_at": job.run.created_at,
                 "sleep_time_used": 0,
-                "dispatches": 0,
-                "dispatch_due": first_due,
+                "dispatches": job.dispatches,
+                "dispatch_due": due,
+                "owner": owner,
             }
             for job in jobs
         ]
@@ -218,6 +227,22 @@ class JobStore:
             )
         )
 
+    async def make_due(self, job_ids: Sequence[str], now: datetime) -> int:
+        """Have the first dispatch of these jobs made now, unless they have ended or were dispatched since; how many."""
+        stands = {
+            "$and": [{"$eq": ["$status", Status.PROCESSING.value]}, {"$eq": ["$dispatches", 1]}],
+        }
+        answer = await self._update(
+            _each(
+                job_ids,
+                {
+                    "dispatches": {"$cond": [stands, 0, "$dispatches"]},
+                    "dispatch_due": {"$cond": [stands, now, "$dispatch_due"]},
+                },
+            )
+        )
+        return int(answer["nModified"])
+
     async def make_all_due(self, now: datetime) -> int:
         """Have every unfinished job published again, as after the loss of the broker's store; how many."""
         answer = await self._write(
@@ -233,6 +258,55 @@ class JobStore:
             }
         )
         return int(answer["n"])
+
+    async def renew(self, lease: Lease) -> None:
+        """Write an api-server's lease down."""
+        await self._prepare()
+        await self._write(
+            {
+                "update": "leases",
+                "updates": [
+                    {
+                        "q": {"_id": lease.owner},
+                        "u": {"$set": {"renewed_at": lease.renewed_at, "watermark": lease.watermark}},
+                        "upsert": True,
+                    }
+                ],
+            }
+        )
+
+    async def abandoned(self, since: datetime) -> list[Lease]:
+        """Return the leases that were renewed before `since` only, up to a hundred, the oldest first."""
+        rows = await self._find(
+            {"renewed_at": {"$lt": since}}, collection="leases", sort={"renewed_at": 1}, limit=LEASES_AT_ONCE
+        )
+        return [Lease(row["_id"], row["renewed_at"], row["watermark"]) for row in rows]
+
+    async def take_over(self, lease: Lease, now: datetime) -> int:
+        """Have the jobs that a lease stands for dispatched; how many."""
+        taken = 0
+        since = lease.watermark
+        while True:
+            rows = await self._find(
+                {"dispatch_due": {"$gte": since}},
+                {"owner": 1, "dispatch_due": 1},
+                sort={"dispatch_due": 1},
+                limit=TAKEN_OVER_AT_ONCE,
+            )
+            job_ids = [row["_id"] for row in rows if row.get("owner") == lease.owner]
+            moved = await self.make_due(job_ids, now) if job_ids else 0
+            taken += moved
+            if len(rows) < TAKEN_OVER_AT_ONCE:
+                return taken
+            last: datetime = rows[-1]["dispatch_due"]
+            # More may be due at the very moment of the last one.
+            since = last if moved or last > since else since + timedelta(milliseconds=1)
+
+    async def forget(self, lease: Lease) -> None:
+        """Delete a lease, unless it was renewed since."""
+        await self._write(
+            {"delete": "leases", "deletes": [{"q": {"_id": lease.owner, "renewed_at": lease.renewed_at}, "limit": 1}]}
+        )
 
     async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]:
         """Bring jobs to a status, only from where they may go to it: how many moved, and the ids that do not exist."""
@@ -276,6 +350,9 @@ class JobStore:
                 return
             await self._command({"createIndexes": "jobs", "indexes": INDEXES})
             await self._command(
+                {"createIndexes": "leases", "indexes": [{"key": {"renewed_at": 1}, "name": "renewed_at"}]}
+            )
+            await self._command(
                 {
                     "createIndexes": "set_aside",
                     "indexes": [{"key": {"at": 1}, "name": "forget", "expireAfterSeconds": SET_ASIDE_FOR_S}],
@@ -284,9 +361,14 @@ class JobStore:
             self._prepared = True
 
     async def _find(
-        self, criteria: Mapping[str, object], projection: Mapping[str, int] | None = None, **options: object
+        self,
+        criteria: Mapping[str, object],
+        projection: Mapping[str, int] | None = None,
+        *,
+        collection: str = "jobs",
+        **options: object,
     ) -> list[dict[str, Any]]:
-        command: dict[str, object] = {"find": "jobs", "filter": criteria, **options}
+        command: dict[str, object] = {"find": collection, "filter": criteria, **options}
         if projection is not None:
             command["projection"] = projection
         # Every query here is bounded by its caller: by a list of ids or by a limit.

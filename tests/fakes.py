@@ -14,7 +14,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from api_server import errors as api_errors
-from api_server.domain import Job, Outcome, Run, Status
+from api_server.domain import Job, Lease, Outcome, Run, Status
 from job_server import errors as job_errors
 from messaging.jetstream import BrokerUnavailable, Delivery, StreamState
 from messaging.topology import DURABLES, Durable
@@ -363,6 +363,8 @@ class FakeJobStore(_FakeDatabase):
         self.now = now
         self.jobs: dict[str, Job] = {}
         self.due_at: dict[str, datetime] = {}
+        self.owners: dict[str, str] = {}
+        self.leases: dict[str, Lease] = {}
         self.moves: list[tuple[str, Status]] = []
         """Every terminal transition that was made, in order: a job in here twice had two outcomes."""
 
@@ -381,7 +383,7 @@ class FakeJobStore(_FakeDatabase):
         self._after(fate)
         return latest
 
-    async def insert(self, jobs: Sequence[Job], first_due: datetime) -> set[str]:
+    async def insert(self, jobs: Sequence[Job], due: datetime, owner: str) -> set[str]:
         """Store new jobs; the ids of those that lost their run number to another."""
         fate = await self._before("insert")
         lost = set()
@@ -391,8 +393,9 @@ class FakeJobStore(_FakeDatabase):
             if any(_same_place(job, other) for other in self.jobs.values()):
                 lost.add(job.run.job_id)
                 continue
-            self.jobs[job.run.job_id] = Job(job.run)
-            self.due_at[job.run.job_id] = first_due
+            self.jobs[job.run.job_id] = job
+            self.due_at[job.run.job_id] = due
+            self.owners[job.run.job_id] = owner
         self._after(fate)
         return lost
 
@@ -415,6 +418,53 @@ class FakeJobStore(_FakeDatabase):
             if job is not None and job.status is Status.PROCESSING and job.dispatches < dispatches:
                 self.jobs[job_id] = replace(job, dispatches=dispatches)
                 self.due_at[job_id] = due
+        self._after(fate)
+
+    async def make_due(self, job_ids: Sequence[str], now: datetime) -> int:
+        """Have the first dispatch of these jobs made now; how many."""
+        fate = await self._before("make_due")
+        moved = self._make_due(job_ids, now)
+        self._after(fate)
+        return moved
+
+    def _make_due(self, job_ids: Sequence[str], now: datetime) -> int:
+        moved = 0
+        for job_id in job_ids:
+            job = self.jobs.get(job_id)
+            if job is not None and job.status is Status.PROCESSING and job.dispatches == 1:
+                self.jobs[job_id] = replace(job, dispatches=0)
+                self.due_at[job_id] = now
+                moved += 1
+        return moved
+
+    async def renew(self, lease: Lease) -> None:
+        """Write an api-server's lease down."""
+        fate = await self._before("renew")
+        self.leases[lease.owner] = lease
+        self._after(fate)
+
+    async def abandoned(self, since: datetime) -> list[Lease]:
+        """Return the leases that were renewed before `since` only, the oldest first."""
+        self._after(await self._before("abandoned"))
+        old = [lease for lease in self.leases.values() if lease.renewed_at < since]
+        return sorted(old, key=lambda lease: lease.renewed_at)
+
+    async def take_over(self, lease: Lease, now: datetime) -> int:
+        """Have the jobs that a lease stands for dispatched; how many."""
+        fate = await self._before("take_over")
+        theirs = [
+            job_id for job_id, at in self.due_at.items() if at >= lease.watermark and self.owners[job_id] == lease.owner
+        ]
+        moved = self._make_due(theirs, now)
+        self._after(fate)
+        return moved
+
+    async def forget(self, lease: Lease) -> None:
+        """Delete a lease, unless it was renewed since."""
+        fate = await self._before("forget")
+        stands = self.leases.get(lease.owner)
+        if stands is not None and stands.renewed_at == lease.renewed_at:
+            del self.leases[lease.owner]
         self._after(fate)
 
     async def make_all_due(self, now: datetime) -> int:

@@ -151,10 +151,10 @@ class ApiServer(Process):
             overdue=timedelta(seconds=OVERDUE_S),
             new_id=world.new_id,
         )
-        self.broker.on_connected.append(self.service.look_ahead)
+        self.broker.on_connected.append(self.service.broker_is_back)
         self.begin(self._keep_topology(), "topology")
         self.begin(self.service.run_dispatcher(), "dispatcher")
-        self.begin(self.service.run_marker(), "marker")
+        self.begin(self.service.run_keeper(), "keeper")
         for durable in DURABLES[1:]:
             self.begin(self._report(durable), f"report {durable.subject}")
 

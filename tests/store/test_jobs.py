@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api_server.domain import Job, Outcome, Run, Status
+from api_server.domain import Job, Lease, Outcome, Run, Status
 from api_server.errors import StoreUnavailable
 from api_server.service import SetAside
-from api_server.store import JobStore, _each
+from api_server.store import TAKEN_OVER_AT_ONCE, JobStore, _each
 from local_stack import Child
 from tests.eventually import eventually
 from tests.fakes import FakeJobStore
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 Store = JobStore | FakeJobStore
 
 # Databases keep whole milliseconds.
+OWNER = "an api-server"
 NOON = datetime(2026, 1, 2, 12, 0, 0, 123_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
@@ -46,7 +47,7 @@ async def test_a_stored_job_comes_back_as_it_was(jobs: Store) -> None:
     """With its time, in its zone, to the millisecond."""
     job = new_job()
 
-    assert await jobs.insert([job], NOON) == set()
+    assert await jobs.insert([job], NOON, OWNER) == set()
 
     assert await jobs.get([job.run.job_id]) == {job.run.job_id: job}
     assert await jobs.latest_runs(["an object"]) == {"an object": job.run}
@@ -66,7 +67,7 @@ async def test_what_is_unknown_is_left_out(jobs: Store) -> None:
 async def test_the_latest_run_is_the_one_with_the_highest_number(jobs: Store) -> None:
     """Of many objects at once, whatever the order they came in."""
     runs = [new_job(name, number) for number in (2, 3, 1) for name in ("a", "b", "c")]
-    await jobs.insert(runs, NOON)
+    await jobs.insert(runs, NOON, OWNER)
 
     latest = await jobs.latest_runs(["a", "c", "d"])
 
@@ -77,8 +78,8 @@ async def test_one_of_two_jobs_with_one_run_number_loses(jobs: Store) -> None:
     """The loser is named, and is not there; its batch is."""
     first, second, other = new_job(), new_job(), new_job("another")
 
-    assert await jobs.insert([first], NOON) == set()
-    assert await jobs.insert([second, other], NOON) == {second.run.job_id}
+    assert await jobs.insert([first], NOON, OWNER) == set()
+    assert await jobs.insert([second, other], NOON, OWNER) == {second.run.job_id}
 
     stored = await jobs.get([job.run.job_id for job in (first, second, other)])
     assert set(stored) == {first.run.job_id, other.run.job_id}
@@ -88,7 +89,7 @@ async def test_two_of_one_batch_cannot_both_have_the_place(jobs: Store) -> None:
     """Also when they come together."""
     pair = [new_job(), new_job()]
 
-    lost = await jobs.insert(pair, NOON)
+    lost = await jobs.insert(pair, NOON, OWNER)
 
     assert len(lost) == 1
     assert set(await jobs.get([job.run.job_id for job in pair])) == {job.run.job_id for job in pair} - lost
@@ -98,7 +99,7 @@ async def test_a_race_of_many_has_one_winner(jobs: Store) -> None:
     """Fifty at once, each in a command of its own."""
     runners = [new_job() for _ in range(50)]
 
-    losers = await asyncio.gather(*(jobs.insert([job], NOON) for job in runners))
+    losers = await asyncio.gather(*(jobs.insert([job], NOON, OWNER) for job in runners))
 
     assert sorted(map(len, losers)) == [0] + [1] * 49
     assert len(await jobs.get([job.run.job_id for job in runners])) == 1
@@ -107,9 +108,9 @@ async def test_a_race_of_many_has_one_winner(jobs: Store) -> None:
 async def test_an_insert_may_be_repeated(jobs: Store) -> None:
     """As after an answer that was lost: it is the same job, and has won."""
     job, other = new_job(), new_job("another")
-    await jobs.insert([job], NOON)
+    await jobs.insert([job], NOON, OWNER)
 
-    assert await jobs.insert([job, other], NOON) == set()
+    assert await jobs.insert([job, other], NOON, OWNER) == set()
 
     assert len(await jobs.get([job.run.job_id, other.run.job_id])) == 2
 
@@ -121,7 +122,7 @@ async def test_object_ids_are_data(jobs: Store, object_id: str) -> None:
     """None of them is an operator, a path or another spelling of itself."""
     job = new_job(object_id)
 
-    await jobs.insert([job], NOON)
+    await jobs.insert([job], NOON, OWNER)
 
     assert await jobs.latest_runs([object_id]) == {object_id: job.run}
     assert (await jobs.get([job.run.job_id]))[job.run.job_id].run.object_id == object_id
@@ -131,7 +132,7 @@ async def test_what_is_due_comes_longest_due_first(jobs: Store) -> None:
     """Up to the given time, that included, and no more than asked for."""
     waiting = [new_job(str(number)) for number in range(5)]
     for number in (3, 0, 4, 1, 2):
-        await jobs.insert([waiting[number]], NOON + number * SECOND)
+        await jobs.insert([waiting[number]], NOON + number * SECOND, OWNER)
 
     assert await jobs.due(NOON + 3 * SECOND, 10) == waiting[:4]
     assert await jobs.due(NOON + 3 * SECOND, 2) == waiting[:2]
@@ -141,7 +142,7 @@ async def test_what_is_due_comes_longest_due_first(jobs: Store) -> None:
 async def test_a_dispatched_job_is_due_later(jobs: Store) -> None:
     """It counts its dispatches; those that come late or twice change nothing."""
     job, other = new_job(), new_job("another")
-    await jobs.insert([job, other], NOON)
+    await jobs.insert([job, other], NOON, OWNER)
     job_ids = [job.run.job_id]
 
     await jobs.mark_dispatched(job_ids, 2, NOON + 9 * SECOND)
@@ -152,11 +153,68 @@ async def test_a_dispatched_job_is_due_later(jobs: Store) -> None:
     assert await jobs.due(NOON + 9 * SECOND, 10) == [other, replace(job, dispatches=2)]
 
 
+async def test_a_first_dispatch_can_be_made_due(jobs: Store) -> None:
+    """Only while it is the latest, and the job has not ended."""
+    first, again, never, ended = (replace(new_job(str(number)), dispatches=number) for number in (1, 2, 0, 1))
+    ended = replace(ended, run=new_job("ended").run)
+    everyone = [first, again, never, ended]
+    await jobs.insert(everyone, NOON + 9 * SECOND, OWNER)
+    await jobs.apply(Status.FINISHED, [end(ended)], NOON)
+
+    assert await jobs.make_due([job.run.job_id for job in everyone], NOON) == 1
+
+    assert await jobs.due(NOON, 10) == [replace(first, dispatches=0)]
+
+
+async def test_a_lease_is_abandoned_when_it_was_not_renewed(jobs: Store) -> None:
+    """The oldest comes first; a lease that was renewed since cannot be forgotten."""
+    old, older, young = (Lease(name, NOON - age * SECOND, NOON) for name, age in (("a", 6), ("b", 7), ("c", 5)))
+    for lease in (old, older, young):
+        await jobs.renew(lease)
+    assert await jobs.abandoned(NOON - 5 * SECOND) == [older, old]
+
+    renewed = replace(older, renewed_at=NOON, watermark=NOON + SECOND)
+    await jobs.renew(renewed)
+    await jobs.forget(older)
+    await jobs.forget(old)
+
+    assert await jobs.abandoned(NOON + SECOND) == [young, renewed]
+
+
+async def test_the_jobs_of_a_lease_can_be_taken_over(jobs: Store) -> None:
+    """From its watermark on, and its owner's only, however many there are."""
+    settled, theirs, mine = (replace(new_job(name), dispatches=1) for name in ("settled", "theirs", "mine"))
+    await jobs.insert([settled], NOON + 9 * SECOND, OWNER)
+    await jobs.insert([theirs], NOON + 11 * SECOND, "another")
+    await jobs.insert([mine], NOON + 12 * SECOND, OWNER)
+
+    assert await jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON) == 1
+
+    assert await jobs.due(NOON, 10) == [replace(mine, dispatches=0)]
+
+
+async def test_thousands_of_jobs_can_be_taken_over(real_jobs: JobStore) -> None:
+    """Page by page, also past a page of others' jobs that are all due at one moment."""
+    moment = NOON + 60 * SECOND
+    for due, owner, count in (
+        (moment, "another", TAKEN_OVER_AT_ONCE),
+        (moment + timedelta(milliseconds=1), OWNER, TAKEN_OVER_AT_ONCE + 7),
+    ):
+        jobs = [replace(new_job(f"{owner} {number}"), dispatches=1) for number in range(count)]
+        for first in range(0, count, 500):
+            await real_jobs.insert(jobs[first : first + 500], due, owner)
+
+    taken = await real_jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON)
+
+    assert taken == TAKEN_OVER_AT_ONCE + 7
+    assert len(await real_jobs.due(NOON, 3 * TAKEN_OVER_AT_ONCE)) == TAKEN_OVER_AT_ONCE + 7
+
+
 async def test_everything_unfinished_can_be_made_due(jobs: Store) -> None:
     """What is due already stays due since when it was; what has ended is never due."""
     late, soon, ended = new_job("late"), new_job("soon"), new_job("ended")
-    await jobs.insert([late], NOON - SECOND)
-    await jobs.insert([soon, ended], NOON + 100 * SECOND)
+    await jobs.insert([late], NOON - SECOND, OWNER)
+    await jobs.insert([soon, ended], NOON + 100 * SECOND, OWNER)
     await jobs.apply(Status.FINISHED, [end(ended)], NOON)
 
     assert await jobs.make_all_due(NOON) == 1
@@ -168,7 +226,7 @@ async def test_everything_unfinished_can_be_made_due(jobs: Store) -> None:
 async def test_an_outcome_ends_a_job(jobs: Store, status: Status) -> None:
     """Each gets its own sleep, and is never due again."""
     pair = [new_job("a"), new_job("b")]
-    await jobs.insert(pair, NOON)
+    await jobs.insert(pair, NOON, OWNER)
 
     moved = await jobs.apply(status, [end(pair[0], 17), end(pair[1], 0.25)], NOON)
 
@@ -186,7 +244,7 @@ async def test_an_outcome_ends_a_job(jobs: Store, status: Status) -> None:
 async def test_the_first_outcome_stands_for_ever(jobs: Store) -> None:
     """Neither a repetition nor a contradiction moves the job again."""
     job = new_job()
-    await jobs.insert([job], NOON)
+    await jobs.insert([job], NOON, OWNER)
     assert await jobs.apply(Status.FINISHED, [end(job, 17)], NOON) == (1, set())
     before = await jobs.get([job.run.job_id])
 
@@ -199,7 +257,7 @@ async def test_the_first_outcome_stands_for_ever(jobs: Store) -> None:
 async def test_of_two_outcomes_in_one_batch_the_first_stands(jobs: Store) -> None:
     """It counts as one move, and the unknown job beside it is named."""
     job = new_job()
-    await jobs.insert([job], NOON)
+    await jobs.insert([job], NOON, OWNER)
 
     answer = await jobs.apply(Status.FINISHED, [end(job, 17), Outcome("x", Status.FINISHED, 1), end(job, 18)], NOON)
 
@@ -210,7 +268,7 @@ async def test_of_two_outcomes_in_one_batch_the_first_stands(jobs: Store) -> Non
 async def test_any_number_of_outcomes_may_come_at_once(jobs: Store) -> None:
     """Each job gets its own, and the unknown ones among them are named, wherever they stand."""
     many = [new_job(str(number)) for number in range(300)]
-    await jobs.insert(many, NOON)
+    await jobs.insert(many, NOON, OWNER)
     unknown = {str(number) for number in range(0, 300, 50)}
     outcomes = [end(job, number) for number, job in enumerate(many)]
     for number, job_id in enumerate(sorted(unknown)):
@@ -225,7 +283,7 @@ async def test_any_number_of_outcomes_may_come_at_once(jobs: Store) -> None:
 async def test_an_update_that_is_refused_is_an_error(real_jobs: JobStore) -> None:
     """The server answers "ok" all the same: taken for done, the outcome would be acknowledged and not be there."""
     one, other = new_job("one"), new_job("other")
-    await real_jobs.insert([one, other], NOON)
+    await real_jobs.insert([one, other], NOON, OWNER)
 
     with pytest.raises(StoreUnavailable) as caught:
         # No outcome is refused at will, but a second run 1 of one object is.
@@ -237,7 +295,7 @@ async def test_an_update_that_is_refused_is_an_error(real_jobs: JobStore) -> Non
 async def test_racing_outcomes_move_a_job_once(jobs: Store) -> None:
     """Ten finish it and ten cancel it, at once."""
     job = new_job()
-    await jobs.insert([job], NOON)
+    await jobs.insert([job], NOON, OWNER)
 
     answers = await asyncio.gather(
         *(
@@ -308,7 +366,7 @@ def outage(jobs: Store, server: Child) -> _Outage:
 async def test_an_outage_is_told_in_time_and_ends_by_itself(jobs: Store, outage: _Outage) -> None:
     """Every method says so within three seconds; what was stored is still there afterwards."""
     job, other = new_job(), new_job("another")
-    await jobs.insert([job], NOON)
+    await jobs.insert([job], NOON, OWNER)
     await outage.begin()
     try:
         async with asyncio.timeout(3):
@@ -316,16 +374,21 @@ async def test_an_outage_is_told_in_time_and_ends_by_itself(jobs: Store, outage:
                 jobs.ping(),
                 jobs.server_time(),
                 jobs.latest_runs(["an object"]),
-                jobs.insert([other], NOON),
+                jobs.insert([other], NOON, OWNER),
                 jobs.get([job.run.job_id]),
                 jobs.due(NOON, 1),
                 jobs.mark_dispatched([job.run.job_id], 1, NOON),
                 jobs.make_all_due(NOON),
+                jobs.make_due([job.run.job_id], NOON),
+                jobs.renew(Lease(OWNER, NOON, NOON)),
+                jobs.abandoned(NOON),
+                jobs.take_over(Lease(OWNER, NOON, NOON), NOON),
+                jobs.forget(Lease(OWNER, NOON, NOON)),
                 jobs.apply(Status.FINISHED, [end(job)], NOON),
                 jobs.set_aside([_aside("1")]),
                 return_exceptions=True,
             )
-        assert [type(answer) for answer in answers] == [StoreUnavailable] * 10
+        assert [type(answer) for answer in answers] == [StoreUnavailable] * 15
     finally:
         await outage.end()
 
@@ -336,12 +399,12 @@ async def test_an_outage_is_told_in_time_and_ends_by_itself(jobs: Store, outage:
             return False
 
     await eventually(stored)
-    assert await jobs.insert([new_job()], NOON) != set()
+    assert await jobs.insert([new_job()], NOON, OWNER) != set()
 
 
 async def test_a_database_that_was_emptied_judges_as_before(real_jobs: JobStore, server: Child) -> None:
     """The indexes come back under the running service: without them the race would have two winners."""
-    await real_jobs.insert([new_job()], NOON)
+    await real_jobs.insert([new_job()], NOON, OWNER)
     await server.stay_down()
     with pytest.raises(StoreUnavailable):
         await real_jobs.ping()
@@ -350,12 +413,12 @@ async def test_a_database_that_was_emptied_judges_as_before(real_jobs: JobStore,
 
     async def inserted() -> bool:
         try:
-            return await real_jobs.insert([new_job()], NOON) == set()
+            return await real_jobs.insert([new_job()], NOON, OWNER) == set()
         except StoreUnavailable:
             return False
 
     await eventually(inserted)
-    assert len(await real_jobs.insert([new_job()], NOON)) == 1
+    assert len(await real_jobs.insert([new_job()], NOON, OWNER)) == 1
 
 
 async def test_an_address_that_is_none_is_refused_without_repeating_it() -> None:
@@ -371,19 +434,34 @@ _OBJECTS = st.sampled_from(["a", "b"])
 _TIMES = st.integers(0, 5).map(lambda seconds: NOON + seconds * SECOND)
 _NUMBERS = st.integers(1, 3)
 _JOBS = st.builds(
-    lambda object_id, number, which: Job(Run(object_id, number, f"{object_id}{number}{which}", NOON)),
+    lambda object_id, number, which, dispatches: Job(
+        Run(object_id, number, f"{object_id}{number}{which}", NOON), dispatches=dispatches
+    ),
     _OBJECTS,
     _NUMBERS,
     st.integers(0, 1),
+    st.integers(0, 1),
 )
 _IDS = _JOBS.map(lambda job: job.run.job_id)
+_OWNERS = st.sampled_from(["one", "two"])
+_LEASES = st.builds(Lease, _OWNERS, _TIMES, _TIMES)
 _OUTCOMES = st.builds(Outcome, _IDS, st.just(Status.FINISHED), st.integers(0, 45))
 _STEPS = st.one_of(
-    st.tuples(st.just("insert"), st.lists(_JOBS, min_size=1, max_size=4, unique_by=lambda j: j.run.job_id), _TIMES),
+    st.tuples(
+        st.just("insert"),
+        st.lists(_JOBS, min_size=1, max_size=4, unique_by=lambda j: j.run.job_id),
+        _TIMES,
+        _OWNERS,
+    ),
     st.tuples(st.just("latest_runs"), st.lists(_OBJECTS, min_size=1, unique=True)),
     st.tuples(st.just("get"), st.lists(_IDS, unique=True)),
     st.tuples(st.just("mark_dispatched"), st.lists(_IDS, unique=True), _NUMBERS, _TIMES),
     st.tuples(st.just("make_all_due"), _TIMES),
+    st.tuples(st.just("make_due"), st.lists(_IDS, unique=True), _TIMES),
+    st.tuples(st.just("renew"), _LEASES),
+    st.tuples(st.just("forget"), _LEASES),
+    st.tuples(st.just("abandoned"), _TIMES),
+    st.tuples(st.just("take_over"), _LEASES, _TIMES),
     st.tuples(
         st.just("apply"),
         st.sampled_from([Status.FINISHED, Status.CANCELLED]),
@@ -396,9 +474,9 @@ _STEPS = st.one_of(
 
 
 def _comparable(answer: object) -> object:
-    """Jobs that are due at the same moment may come in any order."""
+    """Jobs that are due at the same moment, and leases of the same moment, may come in any order."""
     if isinstance(answer, list):
-        return sorted(answer, key=lambda job: str(job.run.job_id))
+        return sorted(answer, key=str)
     return answer
 
 

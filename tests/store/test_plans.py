@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pymongo
 import pytest
 
-from api_server.domain import Job, Outcome, Run, Status
+from api_server.domain import Job, Lease, Outcome, Run, Status
 from job_server import domain as work
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+OWNER = "an api-server"
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 JOBS = 2_000
 RUNS = 200
@@ -48,6 +50,7 @@ def queries(command: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], d
     if "update" in command:
         for update in command["updates"]:
             yield command["update"], update["q"], {}
+    # A delete, of one among the few leases, is left out: beside `_id` it has a condition, with which SecantusDB scans.
 
 
 def stages(plan: Any) -> Iterator[str]:
@@ -85,10 +88,10 @@ async def test_every_query_of_the_api_server_uses_an_index(
     """And looks at what it returns, not at what there is."""
     jobs = [new_job(f"object {number}") for number in range(JOBS)]
     for start in range(0, JOBS, 500):
-        await real_jobs.insert(jobs[start : start + 500], NOON + timedelta(hours=1))
+        await real_jobs.insert(jobs[start : start + 500], NOON + timedelta(hours=1), OWNER)
     long = [new_job("long", number) for number in range(1, RUNS + 1)]
-    await real_jobs.insert(long, NOON + timedelta(hours=1))
-    await real_jobs.insert([new_job("due")], NOON)
+    await real_jobs.insert(long, NOON + timedelta(hours=1), OWNER)
+    await real_jobs.insert([new_job("due")], NOON, OWNER)
     assert (await real_jobs.latest_runs(["long"]))["long"] == long[-1].run
 
     sent = listen(real_jobs, monkeypatch)
@@ -100,6 +103,14 @@ async def test_every_query_of_the_api_server_uses_an_index(
     assert (await real_jobs.latest_runs(["long"]))["long"] == long[-1].run
     await real_jobs.mark_dispatched(some, 1, NOON)
     await real_jobs.apply(Status.FINISHED, [Outcome(job_id, Status.FINISHED, 1) for job_id in some], NOON)
+    await real_jobs.make_due(some, NOON)
+    for number in range(100):
+        await real_jobs.renew(Lease(f"api-server {number}", NOON + timedelta(seconds=number), NOON))
+    assert len(await real_jobs.abandoned(NOON + timedelta(seconds=2))) == 2
+    lease = Lease("api-server 0", NOON, NOON + timedelta(hours=2))
+    await real_jobs.insert([replace(new_job("late"), dispatches=1)], NOON + timedelta(hours=2), lease.owner)
+    assert await real_jobs.take_over(lease, NOON) == 1
+    await real_jobs.forget(lease)
     await real_jobs.make_all_due(NOON + timedelta(minutes=59, seconds=59.999))
 
     with pymongo.MongoClient[dict[str, Any]](url) as client:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from api_server import service as api_service
-from api_server.domain import OVERDUE_GROWS_UP_TO, Status
+from api_server.domain import OVERDUE_GROWS_UP_TO, Job, Run, Status
 from api_server.errors import StoreUnavailable, TooSoonError
-from api_server.service import LEASE, Service
+from api_server.service import LEASE, RENEW_EVERY, Service, new_job_id
 from messaging.events import JobFacts, Outgoing, Subject, encode
 from messaging.jetstream import Delivery
 from messaging.topology import JOB_CANCELLED, JOB_CREATED, JOB_FINISHED
@@ -35,10 +35,15 @@ class World:
         self.broker = FakeBroker(lambda: self.time.timestamp())  # noqa: PLW0108 - the time is another one each time
         self.broker.ensure(50)
 
-    def service(self) -> Service:
+    def service(self, new_id: Callable[[], str] = new_job_id) -> Service:
         """One more api-server."""
         return Service(
-            self.store, FakeJetStream(self.broker), now=lambda: self.time, cooldown=COOLDOWN, overdue=OVERDUE
+            self.store,
+            FakeJetStream(self.broker),
+            now=lambda: self.time,
+            cooldown=COOLDOWN,
+            overdue=OVERDUE,
+            new_id=new_id,
         )
 
     def pass_time(self, span: timedelta) -> None:
@@ -201,17 +206,141 @@ async def test_a_caller_who_hangs_up_does_not_hurt_the_others(service: Service) 
 
 
 async def test_a_job_whose_publish_got_lost_is_dispatched_by_anybody(world: World, service: Service) -> None:
-    """After its own api-server has had its time, as if that had crashed between insert and publish."""
+    """Its own api-server knows of it, and makes it due."""
     world.broker.fate = lambda _: Fate.LOST
     job_id = await service.submit("x")
+    other = world.service()
+    assert await other.sweep() == 0
     await service.finish_dispatching()
     world.broker.fate = lambda _: Fate.STORED
-    other = world.service()
 
-    assert await other.sweep() == 0
-    world.pass_time(LEASE)
     assert await other.sweep() == 1
 
+    assert world.published() == [job_id]
+
+
+async def die_before_publishing(world: World, object_id: str) -> str:
+    """Have an api-server store a job, and nothing else for ever; the job's id."""
+    tried = []
+
+    def lose(message: Outgoing) -> Fate:
+        tried.append(message)
+        return Fate.LOST
+
+    fate, world.broker.fate = world.broker.fate, lose
+    job_id = await world.service().submit(object_id)
+    await eventually(lambda: tried)
+    world.broker.fate = fate
+    return job_id
+
+
+async def test_the_jobs_of_an_api_server_that_died_are_taken_over(world: World, service: Service) -> None:
+    """When it has not renewed its lease for long, and no sooner."""
+    job_id = await die_before_publishing(world, "x")
+    assert len(world.store.leases) == 1
+
+    world.pass_time(LEASE)
+    await service.keep_lease()
+    assert await service.sweep() == 0
+    world.pass_time(RENEW_EVERY)
+    await service.keep_lease()
+    assert await service.sweep() == 1
+
+    assert world.published() == [job_id]
+    assert len(world.store.leases) == 1, "its own"
+
+
+async def test_what_an_api_server_renews_is_its_own(world: World, service: Service) -> None:
+    """However long it takes to publish; and what it has settled is nobody's business any more."""
+    settled = await service.submit("settled")
+    await eventually(lambda: world.broker.unfinished(JOB_CREATED))
+    for _ in range(5):
+        world.pass_time(RENEW_EVERY)
+        await service.keep_lease()
+    world.broker.fate = lambda _: Fate.LOST
+    unsettled = await service.submit("unsettled")
+    other = world.service()
+    for _ in range(5):
+        await other.keep_lease()
+        world.pass_time(RENEW_EVERY)
+        # As the keeper does it, but for the last step of the dispatch, which has not come round yet.
+        await service._renew()  # noqa: SLF001
+    assert await other.sweep() == 0
+
+    world.pass_time(2 * LEASE)
+    with capture_logs() as logs:
+        await other.keep_lease()
+
+    assert [(log["event"], log["jobs"]) for log in logs] == [("lease_taken_over", 1)]
+    jobs = await world.store.get([settled, unsettled])
+    assert [jobs[settled].dispatches, jobs[unsettled].dispatches] == [1, 0]
+
+
+async def test_an_api_server_that_stood_still_takes_a_lease_before_it_stores(world: World, service: Service) -> None:
+    """Others have taken its jobs over meanwhile."""
+    await service.submit("x")
+    world.pass_time(2 * LEASE)
+    await world.service().keep_lease()
+    assert len(world.store.leases) == 1
+
+    await service.submit("y")
+
+    assert len(world.store.leases) == 2
+
+
+async def test_a_clock_that_was_set_back_does_not_stop_the_renewals(world: World, service: Service) -> None:
+    """A lease of the future would never be abandoned."""
+    await service.keep_lease()
+    world.pass_time(timedelta(minutes=-5))
+
+    await service.keep_lease()
+
+    assert [lease.renewed_at for lease in world.store.leases.values()] == [world.time]
+
+
+async def test_a_clean_end_leaves_no_lease(world: World, service: Service) -> None:
+    """There is nothing to be taken over."""
+    await service.submit("x")
+    await service.keep_lease()
+
+    await service.finish_dispatching()
+
+    assert world.store.leases == {}
+
+
+@pytest.mark.parametrize("comes", ["at once", "late"])
+async def test_an_insert_without_an_answer_is_dispatched_if_it_comes(world: World, comes: str) -> None:
+    """Nobody has published it; also when the command was still under way when it was looked for."""
+    job_id = new_job_id()
+    service = world.service(lambda: job_id)
+    fate = {"at once": Fate.UNANSWERED, "late": Fate.LOST}[comes]
+    world.store.fate = lambda method: fate if method == "insert" else Fate.STORED
+    with pytest.raises(StoreUnavailable):
+        await service.submit("x")
+    await service.keep_lease()
+    world.store.fate = lambda _: Fate.STORED
+    if comes == "late":
+        await world.store.insert([Job(Run("x", 1, job_id, world.time), dispatches=1)], world.time + OVERDUE, "its")
+
+    await service.keep_lease()
+
+    assert await service.sweep() == 1
+    assert world.published() == [job_id]
+
+
+async def test_what_could_not_be_made_due_is_made_due_later(world: World, service: Service) -> None:
+    """When the database is back."""
+    world.broker.fate = lambda _: Fate.LOST
+    job_id = await service.submit("x")
+    world.store.up = False
+    with pytest.raises(StoreUnavailable):
+        await service.finish_dispatching()
+    world.store.up = True
+    world.broker.fate = lambda _: Fate.STORED
+
+    await service.keep_lease()
+
+    assert await service.sweep() == 1
     assert world.published() == [job_id]
 
 
@@ -221,7 +350,6 @@ async def test_a_publish_without_an_answer_is_repeated_under_the_same_id(world: 
     job_id = await service.submit("x")
     await service.finish_dispatching()
     world.broker.fate = lambda _: Fate.STORED
-    world.pass_time(LEASE)
 
     assert await service.sweep() == 1
 
@@ -234,7 +362,6 @@ async def test_two_api_servers_that_sweep_at_once_dispatch_once(world: World, se
     job_id = await service.submit("x")
     await service.finish_dispatching()
     world.broker.up = True
-    world.pass_time(LEASE)
 
     await asyncio.gather(service.sweep(), world.service().sweep())
 
@@ -242,14 +369,13 @@ async def test_two_api_servers_that_sweep_at_once_dispatch_once(world: World, se
 
 
 async def test_without_a_broker_jobs_are_accepted_and_wait(world: World, service: Service) -> None:
-    """Nothing is looked for meanwhile; when it is back, they leave at once and not after their lease."""
+    """Nothing is looked for meanwhile; when it is back, they leave at once."""
     world.broker.up = False
     job_ids = [await service.submit(str(number)) for number in range(5)]
     await service.finish_dispatching()
     assert await service.sweep() == 0
 
     world.broker.up = True
-    service.look_ahead()
     assert await service.sweep() == 5
 
     assert world.published() == job_ids
@@ -275,13 +401,14 @@ async def test_a_job_without_news_is_dispatched_again(world: World, service: Ser
 
 
 async def test_a_mark_that_is_lost_costs_one_harmless_dispatch(world: World, service: Service) -> None:
-    """The sweep of another api-server publishes under the same id."""
-    world.store.fate = lambda method: Fate.LOST if method == "mark_dispatched" else Fate.STORED
+    """The next sweep publishes under the same id."""
+    world.broker.up = False
     job_id = await service.submit("x")
+    world.broker.up = True
+    world.store.fate = lambda method: Fate.LOST if method == "mark_dispatched" else Fate.STORED
     with pytest.raises(StoreUnavailable):
-        await service.finish_dispatching()
+        await service.sweep()
     world.store.fate = lambda _: Fate.STORED
-    world.pass_time(LEASE)
 
     assert await world.service().sweep() == 1
 
@@ -332,14 +459,13 @@ async def test_the_dispatcher_survives_outages(world: World, service: Service) -
     job_id = await service.submit("x")
     await service.finish_dispatching()
     world.broker.fate = lambda _: Fate.STORED
-    world.pass_time(LEASE)
     world.store.up = False
 
     async with asyncio.TaskGroup() as group:
         dispatcher = group.create_task(service.run_dispatcher(), name="dispatcher")
         await asyncio.sleep(0)
         world.store.up = True
-        service.look_ahead()
+        service.broker_is_back()
         await eventually(lambda: world.published() == [job_id])
         dispatcher.cancel()
 
