@@ -266,11 +266,10 @@ class Service:
             held = await self._broker.publish([_created(job, job.dispatches) for job in jobs])
             crash_point("api.after_publish")
         finally:
-            for job, is_held in zip(jobs, held, strict=True):
-                if is_held:
-                    self._settle([job.run.job_id])
-                elif job.run.job_id in self._unsettled:
-                    self._failed[job.run.job_id] = 1
+            self._settle(job.run.job_id for job, is_held in zip(jobs, held, strict=True) if is_held)
+            lost = (job.run.job_id for job, is_held in zip(jobs, held, strict=True) if not is_held)
+            # One that is settled all the same has ended meanwhile.
+            self._failed |= {job_id: 1 for job_id in lost if job_id in self._unsettled}
         DISPATCHED.labels("first").inc(sum(held))
         return [None] * len(jobs)
 
