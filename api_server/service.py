@@ -52,7 +52,7 @@ SWEEP_SIZE: Final = 500
 ADMIT_AT_ONCE: Final = 128
 TELL_AT_ONCE: Final = 256
 DISPATCH_AT_ONCE: Final = 500
-DISPATCH_REST_S: Final = 0.1
+DISPATCH_REST_S: Final = 0.15
 """A sync of the broker costs as much as dozens of messages: under load, more of them share one."""
 
 WAITING_MAX: Final = 10_000

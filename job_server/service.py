@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 RECORD_AT_ONCE: Final = 500
-RECORD_REST_S: Final = 0.06
+RECORD_REST_S: Final = 0.15
 """A sync of the broker costs as much as dozens of messages: under load, more outcomes share one."""
 
 FIRST_NEWS_NS: Final = 2_000_000_000
