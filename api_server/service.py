@@ -86,7 +86,7 @@ class Store(Protocol):
     async def make_all_due(self, now: datetime) -> int: ...
     async def renew(self, lease: Lease) -> None: ...
     async def abandoned(self, since: datetime) -> list[Lease]: ...
-    async def take_over(self, lease: Lease, now: datetime) -> int: ...
+    async def take_over(self, lease: Lease, now: datetime, until: datetime) -> int: ...
     async def forget(self, lease: Lease) -> None: ...
     async def apply(self, status: Status, outcomes: Sequence[Outcome], now: datetime) -> tuple[int, set[str]]: ...
     async def set_aside(self, messages: Sequence[SetAside]) -> None: ...
@@ -274,15 +274,20 @@ class Service:
         return [None] * len(jobs)
 
     async def keep_lease(self) -> None:
-        """Make due what did not reach the broker, renew the lease, take over from those who no longer do."""
+        """Renew the lease, make due what did not reach the broker, take over from those who renew theirs no more."""
+        renewed = self._renewed_within(RENEW_EVERY, self._now())
+        if not renewed:
+            await self._renew()
         await self._make_failed_due()
-        if self._renewed_within(RENEW_EVERY, self._now()):
-            return
-        await self._renew()
+        if not renewed:
+            await self._take_over()
+
+    async def _take_over(self) -> None:
         for lease in await self._store.abandoned(self._now() - LEASE):
             if lease.owner == self._owner:
                 continue
-            taken = await self._store.take_over(lease, self._now())
+            now = self._now()
+            taken = await self._store.take_over(lease, now, now + domain.overdue_after(1, self._overdue))
             await self._store.forget(lease)
             log.info("lease_taken_over", owner=lease.owner, jobs=taken)
             self._sweep_now.set()
@@ -293,8 +298,9 @@ class Service:
 
     async def _renew(self) -> None:
         now = self._now()
-        all_before = min(self._unsettled.values(), default=now + domain.overdue_after(1, self._overdue))
-        lease = Lease(self._owner, now, all_before - CLOCK_SLACK)
+        # The next one's time counts as well: the clock may have been set back since the others' were reckoned.
+        in_doubt_from = min([*self._unsettled.values(), now + domain.overdue_after(1, self._overdue)])
+        lease = Lease(self._owner, now, in_doubt_from - CLOCK_SLACK)
         await self._store.renew(lease)
         self._lease = lease
 
@@ -303,6 +309,7 @@ class Service:
         for start in range(0, len(failed), SWEEP_SIZE):
             chunk = failed[start : start + SWEEP_SIZE]
             await self._store.make_due(chunk, self._now())
+            self._sweep_now.set()
             for job_id in chunk:
                 left = self._failed.pop(job_id, 0) - 1
                 if left > 0:
@@ -332,6 +339,7 @@ class Service:
         for number, job_ids in by_number.items():
             due = self._now() + domain.overdue_after(number, self._overdue)
             await self._store.mark_dispatched(job_ids, number, due)
+            self._settle(job_ids)
         rescued = sum(held)
         DISPATCHED.labels("rescue").inc(rescued)
         if rescued:
@@ -370,9 +378,9 @@ class Service:
         """Let what is on its way reach the broker, make the rest due, and give the lease back; for a clean end."""
         await self._dispatches.drain()
         await self._make_failed_due()
-        if self._lease is not None and not self._unsettled:
-            await self._store.forget(self._lease)
-            self._lease = None
+        lease, self._lease = self._lease, None
+        if lease is not None and not self._unsettled:
+            await self._store.forget(lease)
 
     # -- report ---------------------------------------------------------------------------------------------------
 

@@ -228,9 +228,17 @@ class JobStore:
         )
 
     async def make_due(self, job_ids: Sequence[str], now: datetime) -> int:
-        """Have the first dispatch of these jobs made now, unless they have ended or were dispatched since; how many."""
+        """Have the first dispatch of these jobs made now; how many.
+
+        Jobs that have ended, or were dispatched again since, stay as they are. So do those that are overdue: they are
+        due anyway, and their next dispatch must get through under a new number.
+        """
         stands = {
-            "$and": [{"$eq": ["$status", Status.PROCESSING.value]}, {"$eq": ["$dispatches", 1]}],
+            "$and": [
+                {"$eq": ["$status", Status.PROCESSING.value]},
+                {"$eq": ["$dispatches", 1]},
+                {"$gt": ["$dispatch_due", now]},
+            ],
         }
         answer = await self._update(
             _each(
@@ -245,34 +253,21 @@ class JobStore:
 
     async def make_all_due(self, now: datetime) -> int:
         """Have every unfinished job published again, as after the loss of the broker's store; how many."""
-        answer = await self._write(
-            {
-                "update": "jobs",
-                "updates": [
-                    {
-                        "q": {"dispatch_due": {"$gt": now}},
-                        "u": {"$set": {"dispatch_due": now}},
-                        "multi": True,
-                    }
-                ],
-            }
+        answer = await self._update(
+            {"q": {"dispatch_due": {"$gt": now}}, "u": {"$set": {"dispatch_due": now}}, "multi": True}
         )
         return int(answer["n"])
 
     async def renew(self, lease: Lease) -> None:
         """Write an api-server's lease down."""
         await self._prepare()
-        await self._write(
+        await self._update(
             {
-                "update": "leases",
-                "updates": [
-                    {
-                        "q": {"_id": lease.owner},
-                        "u": {"$set": {"renewed_at": lease.renewed_at, "watermark": lease.watermark}},
-                        "upsert": True,
-                    }
-                ],
-            }
+                "q": {"_id": lease.owner},
+                "u": {"$set": {"renewed_at": lease.renewed_at, "watermark": lease.watermark}},
+                "upsert": True,
+            },
+            collection="leases",
         )
 
     async def abandoned(self, since: datetime) -> list[Lease]:
@@ -282,13 +277,14 @@ class JobStore:
         )
         return [Lease(row["_id"], row["renewed_at"], row["watermark"]) for row in rows]
 
-    async def take_over(self, lease: Lease, now: datetime) -> int:
-        """Have the jobs that a lease stands for dispatched; how many."""
+    async def take_over(self, lease: Lease, now: datetime, until: datetime) -> int:
+        """Have the jobs that a lease stands for dispatched, of those that would be overdue before `until`; how many."""
         taken = 0
         since = lease.watermark
         while True:
             rows = await self._find(
-                {"dispatch_due": {"$gte": since}},
+                # Bounded: what is dispatched meanwhile comes in again behind.
+                {"dispatch_due": {"$gte": since, "$lt": until}},
                 {"owner": 1, "dispatch_due": 1},
                 sort={"dispatch_due": 1},
                 limit=TAKEN_OVER_AT_ONCE,
@@ -378,8 +374,8 @@ class JobStore:
         rows: list[dict[str, Any]] = answer["cursor"]["firstBatch"]
         return rows
 
-    async def _update(self, *statements: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._write({"update": "jobs", "updates": statements})
+    async def _update(self, *statements: dict[str, Any], collection: str = "jobs") -> dict[str, Any]:
+        answer = await self._write({"update": collection, "updates": statements})
         for error in answer.get("writeErrors", ()):
             raise StoreUnavailable(f"update refused: {error.get('errmsg')}")
         return answer

@@ -431,7 +431,12 @@ class FakeJobStore(_FakeDatabase):
         moved = 0
         for job_id in job_ids:
             job = self.jobs.get(job_id)
-            if job is not None and job.status is Status.PROCESSING and job.dispatches == 1:
+            if (
+                job is not None
+                and job.status is Status.PROCESSING
+                and job.dispatches == 1
+                and self.due_at[job_id] > now
+            ):
                 self.jobs[job_id] = replace(job, dispatches=0)
                 self.due_at[job_id] = now
                 moved += 1
@@ -449,11 +454,13 @@ class FakeJobStore(_FakeDatabase):
         old = [lease for lease in self.leases.values() if lease.renewed_at < since]
         return sorted(old, key=lambda lease: lease.renewed_at)
 
-    async def take_over(self, lease: Lease, now: datetime) -> int:
-        """Have the jobs that a lease stands for dispatched; how many."""
+    async def take_over(self, lease: Lease, now: datetime, until: datetime) -> int:
+        """Have the jobs that a lease stands for dispatched, of those that would be overdue before `until`; how many."""
         fate = await self._before("take_over")
         theirs = [
-            job_id for job_id, at in self.due_at.items() if at >= lease.watermark and self.owners[job_id] == lease.owner
+            job_id
+            for job_id, at in self.due_at.items()
+            if lease.watermark <= at < until and self.owners[job_id] == lease.owner
         ]
         moved = self._make_due(theirs, now)
         self._after(fate)

@@ -154,16 +154,18 @@ async def test_a_dispatched_job_is_due_later(jobs: Store) -> None:
 
 
 async def test_a_first_dispatch_can_be_made_due(jobs: Store) -> None:
-    """Only while it is the latest, and the job has not ended."""
+    """Only while it is the latest, the job has not ended, and is not overdue."""
     first, again, never, ended = (replace(new_job(str(number)), dispatches=number) for number in (1, 2, 0, 1))
     ended = replace(ended, run=new_job("ended").run)
-    everyone = [first, again, never, ended]
-    await jobs.insert(everyone, NOON + 9 * SECOND, OWNER)
+    overdue = replace(first, run=new_job("overdue").run)
+    everyone = [first, again, never, ended, overdue]
+    await jobs.insert(everyone[:-1], NOON + 9 * SECOND, OWNER)
+    await jobs.insert([overdue], NOON - SECOND, OWNER)
     await jobs.apply(Status.FINISHED, [end(ended)], NOON)
 
     assert await jobs.make_due([job.run.job_id for job in everyone], NOON) == 1
 
-    assert await jobs.due(NOON, 10) == [replace(first, dispatches=0)]
+    assert await jobs.due(NOON, 10) == [overdue, replace(first, dispatches=0)]
 
 
 async def test_a_lease_is_abandoned_when_it_was_not_renewed(jobs: Store) -> None:
@@ -182,13 +184,14 @@ async def test_a_lease_is_abandoned_when_it_was_not_renewed(jobs: Store) -> None
 
 
 async def test_the_jobs_of_a_lease_can_be_taken_over(jobs: Store) -> None:
-    """From its watermark on, and its owner's only, however many there are."""
-    settled, theirs, mine = (replace(new_job(name), dispatches=1) for name in ("settled", "theirs", "mine"))
+    """From its watermark on, and its owner's only; not those whose dispatch was marked meanwhile."""
+    settled, theirs, mine, late = (replace(new_job(name), dispatches=1) for name in ("a", "b", "c", "d"))
     await jobs.insert([settled], NOON + 9 * SECOND, OWNER)
     await jobs.insert([theirs], NOON + 11 * SECOND, "another")
     await jobs.insert([mine], NOON + 12 * SECOND, OWNER)
+    await jobs.insert([late], NOON + 13 * SECOND, OWNER)
 
-    assert await jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON) == 1
+    assert await jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON, NOON + 13 * SECOND) == 1
 
     assert await jobs.due(NOON, 10) == [replace(mine, dispatches=0)]
 
@@ -204,7 +207,7 @@ async def test_thousands_of_jobs_can_be_taken_over(real_jobs: JobStore) -> None:
         for first in range(0, count, 500):
             await real_jobs.insert(jobs[first : first + 500], due, owner)
 
-    taken = await real_jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON)
+    taken = await real_jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON, NOON + 99 * SECOND)
 
     assert taken == TAKEN_OVER_AT_ONCE + 7
     assert len(await real_jobs.due(NOON, 3 * TAKEN_OVER_AT_ONCE)) == TAKEN_OVER_AT_ONCE + 7
@@ -382,7 +385,7 @@ async def test_an_outage_is_told_in_time_and_ends_by_itself(jobs: Store, outage:
                 jobs.make_due([job.run.job_id], NOON),
                 jobs.renew(Lease(OWNER, NOON, NOON)),
                 jobs.abandoned(NOON),
-                jobs.take_over(Lease(OWNER, NOON, NOON), NOON),
+                jobs.take_over(Lease(OWNER, NOON, NOON), NOON, NOON),
                 jobs.forget(Lease(OWNER, NOON, NOON)),
                 jobs.apply(Status.FINISHED, [end(job)], NOON),
                 jobs.set_aside([_aside("1")]),
@@ -461,7 +464,7 @@ _STEPS = st.one_of(
     st.tuples(st.just("renew"), _LEASES),
     st.tuples(st.just("forget"), _LEASES),
     st.tuples(st.just("abandoned"), _TIMES),
-    st.tuples(st.just("take_over"), _LEASES, _TIMES),
+    st.tuples(st.just("take_over"), _LEASES, _TIMES, _TIMES),
     st.tuples(
         st.just("apply"),
         st.sampled_from([Status.FINISHED, Status.CANCELLED]),

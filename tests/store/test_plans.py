@@ -109,7 +109,7 @@ async def test_every_query_of_the_api_server_uses_an_index(
     assert len(await real_jobs.abandoned(NOON + timedelta(seconds=2))) == 2
     lease = Lease("api-server 0", NOON, NOON + timedelta(hours=2))
     await real_jobs.insert([replace(new_job("late"), dispatches=1)], NOON + timedelta(hours=2), lease.owner)
-    assert await real_jobs.take_over(lease, NOON) == 1
+    assert await real_jobs.take_over(lease, NOON, NOON + timedelta(hours=3)) == 1
     await real_jobs.forget(lease)
     await real_jobs.make_all_due(NOON + timedelta(minutes=59, seconds=59.999))
 

@@ -298,6 +298,43 @@ async def test_a_clock_that_was_set_back_does_not_stop_the_renewals(world: World
     assert [lease.renewed_at for lease in world.store.leases.values()] == [world.time]
 
 
+async def test_a_clock_that_was_set_back_leaves_no_gap_below_the_watermark(world: World, service: Service) -> None:
+    """What is stored next would be overdue before what is on its way already."""
+    world.broker.fate = lambda _: Fate.LOST
+    await service.submit("x")
+    world.pass_time(timedelta(minutes=-1))
+
+    await service.keep_lease()
+
+    (lease,) = world.store.leases.values()
+    assert lease.watermark < world.time + OVERDUE
+
+
+async def test_what_comes_after_the_end_is_not_stored_under_a_lease_that_was_given_back(
+    world: World, service: Service
+) -> None:
+    """A request whose caller has gone may be the last to be worked on."""
+    await service.submit("x")
+    ending = asyncio.create_task(service.finish_dispatching())
+    await eventually(lambda: not world.store.leases)
+
+    await service.submit("y")
+
+    await ending
+    assert len(world.store.leases) == 1
+
+
+async def test_an_overdue_job_is_not_taken_back_to_its_first_dispatch(world: World, service: Service) -> None:
+    """Its next dispatch must get through: the broker may have forgotten the first, and the work may be done."""
+    job_id = await service.submit("x")
+    await service.keep_lease()
+    world.pass_time(OVERDUE)
+
+    await world.service().keep_lease()
+
+    assert (await world.store.get([job_id]))[job_id].dispatches == 1
+
+
 async def test_a_clean_end_leaves_no_lease(world: World, service: Service) -> None:
     """There is nothing to be taken over."""
     await service.submit("x")
@@ -325,6 +362,8 @@ async def test_an_insert_without_an_answer_is_dispatched_if_it_comes(world: Worl
     await service.keep_lease()
 
     assert await service.sweep() == 1
+    await service.keep_lease()
+    assert await service.sweep() == 0, "it is not asked for again"
     assert world.published() == [job_id]
 
 
