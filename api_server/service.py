@@ -284,8 +284,6 @@ class Service:
 
     async def _take_over(self) -> None:
         for lease in await self._store.abandoned(self._now() - LEASE):
-            if lease.owner == self._owner:
-                continue
             now = self._now()
             taken = await self._store.take_over(lease, now, now + domain.overdue_after(1, self._overdue))
             await self._store.forget(lease)

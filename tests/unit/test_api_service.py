@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from api_server import service as api_service
-from api_server.domain import OVERDUE_GROWS_UP_TO, Job, Run, Status
+from api_server.domain import OVERDUE_GROWS_UP_TO, Job, Lease, Run, Status
 from api_server.errors import StoreUnavailable, TooSoonError
 from api_server.service import LEASE, RENEW_EVERY, Service, new_job_id
 from messaging.events import JobFacts, Outgoing, Subject, encode
@@ -313,15 +313,24 @@ async def test_a_clock_that_was_set_back_leaves_no_gap_below_the_watermark(world
 async def test_what_comes_after_the_end_is_not_stored_under_a_lease_that_was_given_back(
     world: World, service: Service
 ) -> None:
-    """A request whose caller has gone may be the last to be worked on."""
+    """A request whose caller has gone may be the last to be worked on, while the answer is still under way."""
     await service.submit("x")
+    answered = asyncio.Event()
+    forget = world.store.forget
+
+    async def forget_slowly(lease: Lease) -> None:
+        await forget(lease)
+        await answered.wait()
+
+    world.store.forget = forget_slowly  # type: ignore[method-assign]
     ending = asyncio.create_task(service.finish_dispatching())
     await eventually(lambda: not world.store.leases)
 
     await service.submit("y")
 
-    await ending
     assert len(world.store.leases) == 1
+    answered.set()
+    await ending
 
 
 async def test_an_overdue_job_is_not_taken_back_to_its_first_dispatch(world: World, service: Service) -> None:
