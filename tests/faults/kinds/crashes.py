@@ -17,7 +17,7 @@ POINTS: Final = {
     "api.after_insert": "api-server dies between a job's insert and its answer",
     "api.before_publish": "api-server dies before it publishes a job",
     "api.mid_batch": "api-server dies in the middle of publishing a batch",
-    "api.after_publish": "api-server dies between the broker's acknowledgement and the mark",
+    "api.after_publish": "api-server dies when the broker has acknowledged, before it takes note",
     "api.dispatcher_selected": "api-server's dispatcher dies between select and publish",
     "api.before_outcome_write": "api-server dies before it writes an outcome",
     "api.after_outcome_write": "api-server dies between an outcome's write and its acknowledgement",
