@@ -243,9 +243,10 @@ def _totals(runs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any
             lost, nothing doubled, nothing back), {sums["of_i8"]:,} of I8.**"""
         ),
         *_wrapped(
-            f"""These are the runs of the mechanism as it is. Before the latest finding was mended there were {earlier["faults"]:,}
-            faults and {earlier["accepted"]:,} accepted jobs, with {earlier["violations"] - earlier["of_i8"]:,}
-            violations of I1 to I7 and {earlier["of_i8"]:,} of I8, told below."""
+            f"""These are the runs of the mechanism as it is. Before the latest finding was mended there were
+            {earlier["faults"]:,} faults and {earlier["accepted"]:,} accepted jobs, with
+            {earlier["violations"] - earlier["of_i8"]:,} violations of I1 to I7 and
+            {earlier["of_i8"]:,} of I8, told below."""
         )
         * bool(before),
         *_wrapped(

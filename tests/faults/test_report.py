@@ -78,7 +78,7 @@ def test_earlier_runs_are_told_apart(tmp_path: Path) -> None:
     told = " ".join(page.split())
     assert "**2 faults of 1 kinds" in told
     assert "0 of I8.**" in told
-    assert "Before that there were 2 faults and 1 accepted jobs, with 0 violations of I1 to I7 and 1 of I8" in told
+    assert "there were 2 faults and 1 accepted jobs, with 0 violations of I1 to I7 and 1 of I8" in told
     assert "run --seed 2" in page
 
 
