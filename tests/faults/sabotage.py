@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
 
 def _of(name: str) -> Any:
@@ -51,17 +52,27 @@ def no_rescue() -> None:
     _of("api_server.service").Service.sweep = sweep
 
 
+def no_taking_over() -> None:
+    """Nobody looks after the jobs of an api-server that has died."""
+
+    async def abandoned(_self: object, _since: datetime) -> list[Any]:
+        return []
+
+    _of("api_server.store").JobStore.abandoned = abandoned
+
+
 def no_conditional_update() -> None:
     """The latest outcome wins, whatever the job's status."""
     store = _of("api_server.store").JobStore
     update = store._update  # noqa: SLF001 - a saboteur does not ask
 
-    async def update_anyway(self: Any, *statements: dict[str, Any]) -> dict[str, Any]:
+    async def update_anyway(self: Any, *statements: dict[str, Any], **named: str) -> dict[str, Any]:
         for statement in statements:
-            [stage] = statement["u"]
-            if "ended_at" in stage["$set"]:
+            # Outcomes are applied by a pipeline of one stage.
+            stage = statement["u"][0] if isinstance(statement["u"], list) else {}
+            if "ended_at" in stage.get("$set", {}):
                 stage["$set"] = {field: _always(change) for field, change in stage["$set"].items()}
-        answer: dict[str, Any] = await update(self, *statements)
+        answer: dict[str, Any] = await update(self, *statements, **named)
         return answer
 
     store._update = update_anyway  # noqa: SLF001 - a saboteur does not ask
@@ -107,6 +118,7 @@ def _always(change: Any) -> Any:
 GUARDS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "no-unique-index": ("api_server", no_unique_index),
     "no-rescue": ("api_server", no_rescue),
+    "no-taking-over": ("api_server", no_taking_over),
     "no-conditional-update": ("api_server", no_conditional_update),
     "no-journal-for-jobs": ("api_server", no_journal_in_the_api_server),
     "no-adoption": ("job_server", no_adoption),

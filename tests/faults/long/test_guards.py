@@ -31,6 +31,7 @@ EXPOSED_BY = {
     "no-unique-index": Exposure("I4", ("clock ahead",)),
     "no-adoption": Exposure("I2", ("crash job.after_outcome",)),
     "no-rescue": Exposure("I1", ("crash api.before_publish",)),
+    "no-taking-over": Exposure("I1", ("crash api.before_publish",)),
     "no-conditional-update": Exposure("I3", ("outcome too late",)),
     "acknowledgement-before-publish": Exposure("I1", ("crash job.before_outcome",)),
     "no-journal-for-jobs": Exposure("I1", ()),
