@@ -54,6 +54,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:
             now=now,
             cooldown=timedelta(seconds=settings.cooldown_s),
             overdue=timedelta(seconds=settings.overdue_s),
+            name=logs.worker_name(),
         )
 
         async def database() -> str | None:

@@ -116,7 +116,8 @@ def new_job_id() -> str:
 class Service:
     """The api-server's use cases over a store and a broker.
 
-    `now` gives the database's time; it raises `StoreUnavailable` while that is unknown.
+    `now` gives the database's time; it raises `StoreUnavailable` while that is unknown. `name` says in leases and jobs
+    whose they are.
     """
 
     def __init__(
@@ -128,6 +129,7 @@ class Service:
         cooldown: timedelta,
         overdue: timedelta,
         new_id: Callable[[], str] = new_job_id,
+        name: str = "api-server",
     ) -> None:
         self._store = store
         self._broker = broker
@@ -158,8 +160,8 @@ class Service:
             max_waiting=WAITING_MAX,
             rest_s=DISPATCH_REST_S,
         )
-        # Who this process is, for as long as it lives.
-        self._owner = secrets.token_hex(8)
+        # Not the name alone: a container that is started again has the same one, and must not renew what it left.
+        self._owner = f"{name}-{secrets.token_hex(4)}"
         self._lease: Lease | None = None
         # New jobs of which it is not certain yet that the broker holds them, and when they would be overdue.
         self._unsettled: dict[str, datetime] = {}

@@ -214,18 +214,7 @@ class JobStore:
 
         Jobs that are terminal, or were dispatched more often meanwhile, stay as they are.
         """
-        stands = {
-            "$and": [{"$eq": ["$status", Status.PROCESSING.value]}, {"$lt": ["$dispatches", dispatches]}],
-        }
-        await self._update(
-            _each(
-                job_ids,
-                {
-                    "dispatches": {"$cond": [stands, dispatches, "$dispatches"]},
-                    "dispatch_due": {"$cond": [stands, due, "$dispatch_due"]},
-                },
-            )
-        )
+        await self._update(_dispatched(job_ids, dispatches, due, {"$lt": ["$dispatches", dispatches]}))
 
     async def make_due(self, job_ids: Sequence[str], now: datetime) -> int:
         """Have the first dispatch of these jobs made now; how many.
@@ -233,22 +222,8 @@ class JobStore:
         Jobs that have ended, or were dispatched again since, stay as they are. So do those that are overdue: they are
         due anyway, and their next dispatch must get through under a new number.
         """
-        stands = {
-            "$and": [
-                {"$eq": ["$status", Status.PROCESSING.value]},
-                {"$eq": ["$dispatches", 1]},
-                {"$gt": ["$dispatch_due", now]},
-            ],
-        }
-        answer = await self._update(
-            _each(
-                job_ids,
-                {
-                    "dispatches": {"$cond": [stands, 0, "$dispatches"]},
-                    "dispatch_due": {"$cond": [stands, now, "$dispatch_due"]},
-                },
-            )
-        )
+        first, not_overdue = {"$eq": ["$dispatches", 1]}, {"$gt": ["$dispatch_due", now]}
+        answer = await self._update(_dispatched(job_ids, 0, now, first, not_overdue))
         return int(answer["nModified"])
 
     async def make_all_due(self, now: datetime) -> int:
@@ -410,6 +385,18 @@ def _each(job_ids: Sequence[str], changes: Mapping[str, object]) -> dict[str, An
     Conditions stand in the pipeline, not in the filter: `_id` alone is what every server finds by its index.
     """
     return {"q": {"_id": {"$in": list(job_ids)}}, "u": [{"$set": changes}], "multi": True}
+
+
+def _dispatched(job_ids: Sequence[str], dispatches: int, due: datetime, *conditions: object) -> dict[str, Any]:
+    """Write the statement that changes these jobs' dispatches, of those that are under way and meet the conditions."""
+    stands = {"$and": [{"$eq": ["$status", Status.PROCESSING.value]}, *conditions]}
+    return _each(
+        job_ids,
+        {
+            "dispatches": {"$cond": [stands, dispatches, "$dispatches"]},
+            "dispatch_due": {"$cond": [stands, due, "$dispatch_due"]},
+        },
+    )
 
 
 def _move(job_ids: Sequence[str], status: Status, sleeps: Mapping[str, float], now: datetime) -> dict[str, Any]:

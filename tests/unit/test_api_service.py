@@ -35,7 +35,7 @@ class World:
         self.broker = FakeBroker(lambda: self.time.timestamp())  # noqa: PLW0108 - the time is another one each time
         self.broker.ensure(50)
 
-    def service(self, new_id: Callable[[], str] = new_job_id) -> Service:
+    def service(self, new_id: Callable[[], str] = new_job_id, name: str = "api-server") -> Service:
         """One more api-server."""
         return Service(
             self.store,
@@ -44,6 +44,7 @@ class World:
             cooldown=COOLDOWN,
             overdue=OVERDUE,
             new_id=new_id,
+            name=name,
         )
 
     def pass_time(self, span: timedelta) -> None:
@@ -342,6 +343,16 @@ async def test_an_overdue_job_is_not_taken_back_to_its_first_dispatch(world: Wor
     await world.service().keep_lease()
 
     assert (await world.store.get([job_id]))[job_id].dispatches == 1
+
+
+async def test_two_lives_under_one_name_have_a_lease_each(world: World) -> None:
+    """A container that is started again has the name and the process id it had, and must not renew what it left."""
+    lives = [world.service(name="host-1") for _ in range(2)]
+    for life in lives:
+        await life.keep_lease()
+
+    assert len(world.store.leases) == 2
+    assert all(owner.startswith("host-1-") for owner in world.store.leases)
 
 
 async def test_a_clean_end_leaves_no_lease(world: World, service: Service) -> None:
