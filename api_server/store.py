@@ -77,7 +77,6 @@ class JobStore:
         # Objects with many runs, and a run of each that exists: SecantusDB looks at every run from there on.
         self._long: dict[str, int] = {}
         self._prepared = False
-        self._preparing = asyncio.Lock()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -313,23 +312,21 @@ class JobStore:
     # -- how commands are sent ------------------------------------------------------------------------------------
 
     async def _prepare(self) -> None:
-        """Have the indexes before the first use, and again after any failure: the database may be a new one."""
+        """Have the indexes before the first use, and again after any failure: the database may be a new one.
+
+        Several at once do it several times: nobody waits for another's failure.
+        """
         if self._prepared:
             return
-        async with self._preparing:
-            if self._prepared:
-                return
-            await self._command({"createIndexes": "jobs", "indexes": INDEXES})
-            await self._command(
-                {"createIndexes": "leases", "indexes": [{"key": {"renewed_at": 1}, "name": "renewed_at"}]}
-            )
-            await self._command(
-                {
-                    "createIndexes": "set_aside",
-                    "indexes": [{"key": {"at": 1}, "name": "forget", "expireAfterSeconds": SET_ASIDE_FOR_S}],
-                }
-            )
-            self._prepared = True
+        await self._command({"createIndexes": "jobs", "indexes": INDEXES})
+        await self._command({"createIndexes": "leases", "indexes": [{"key": {"renewed_at": 1}, "name": "renewed_at"}]})
+        await self._command(
+            {
+                "createIndexes": "set_aside",
+                "indexes": [{"key": {"at": 1}, "name": "forget", "expireAfterSeconds": SET_ASIDE_FOR_S}],
+            }
+        )
+        self._prepared = True
 
     async def _find(
         self,
