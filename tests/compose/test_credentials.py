@@ -1,7 +1,8 @@
 """Passwords are replaced while everything runs."""
 
 from tests.compose.load import Load, exactly_once
-from tests.compose.project import Project, command
+from tests.compose.project import Project, attempt, command, inspect
+from tests.eventually import eventually
 
 
 async def secrets(project: Project) -> dict[str, str]:
@@ -32,6 +33,20 @@ async def test_the_brokers_passwords_are_rotated_under_load(project: Project) ->
     }
     assert load.failures == []
     await exactly_once(project, load)
+
+
+async def test_a_broker_whose_passwords_were_rotated_is_started_again_when_it_crashes(project: Project) -> None:
+    """A signal sent by the engine would make it a container that was stopped by hand."""
+    await project.script("containers/credentials/rotate", "nats")
+    (broker,) = await project.containers("nats")
+    before = (await inspect(broker))[0]["RestartCount"]
+    await attempt("docker", "exec", broker, "sh", "-c", "kill -9 -1")
+
+    async def restarted() -> bool:
+        return bool((await inspect(broker))[0]["RestartCount"] > before)
+
+    await eventually(restarted, within_s=30)
+    await project.healthy()
 
 
 async def test_the_databases_passwords_are_rotated_under_load(project: Project) -> None:
