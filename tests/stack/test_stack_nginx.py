@@ -2,14 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack import Stack
+from local_stack import Stack, nginx
 from tests.eventually import eventually
 from tests.stack.stacks import config
 
@@ -105,6 +108,25 @@ async def test_a_post_that_was_read_is_never_sent_to_another(stack: Stack, calle
     assert sum(log.count("POST /die") for log in logs) == 1
 
 
+async def test_a_post_that_has_no_answer_in_time_is_never_sent_to_another(stack: Stack) -> None:
+    """It may be read yet."""
+    names = ("api-server-1", "api-server-2")
+    for name in names:
+        stack.children[name].pause()
+    async with httpx.AsyncClient(timeout=30) as caller:
+        response = await caller.post(f"{stack.url}/slow")
+    assert (response.status_code, response.headers["retry-after"]) == (504, "1")
+    for name in names:
+        stack.children[name].resume()
+
+    def times_read() -> int:
+        return sum(stack.children[name].log.read_text().count("POST /slow") for name in names)
+
+    await eventually(lambda: times_read() > 0)
+    await asyncio.sleep(0.2)
+    assert times_read() == 1
+
+
 async def test_connections_to_the_api_servers_are_kept(caller: httpx.AsyncClient) -> None:
     """No handshake per request: one connection for each worker and api-server at the most."""
     seen = [(await caller.post("/", content=b"x" * 65536)).json() for _ in range(40)]
@@ -138,3 +160,95 @@ async def test_a_thousand_requests_at_once_from_one_address_pass(stack: Stack) -
     post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
     answers = await asyncio.gather(*(raw(stack.url, post) for _ in range(1000)))
     assert {status for status, _, _ in answers} == {200}
+
+
+class Names(asyncio.DatagramProtocol):
+    """A name server that knows one name, and tells who has it now."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.answered = 0
+        self.addresses: list[str] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def serving(cls) -> AsyncIterator["Names"]:
+        """Serve on the loopback interface."""
+        transport, names = await asyncio.get_running_loop().create_datagram_endpoint(cls, local_addr=("127.0.0.1", 0))
+        try:
+            yield names
+        finally:
+            transport.close()
+
+    async def known(self, addresses: list[str]) -> None:
+        """Tell these from now on, and return when nginx has been told."""
+        self.addresses = addresses
+        before = self.answered
+        await eventually(lambda: self.answered >= before + 2)
+
+    def connection_made(self, transport: Any) -> None:
+        """Learn where to answer."""
+        self._transport = transport
+        self.port = transport.get_extra_info("sockname")[1]
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Answer a question for an IPv4 address, as RFC 1035, 4.1 has it: the question again, and an A for each."""
+        self.answered += 1
+        found = [b"\xc0\x0c\0\x01\0\x01\0\0\0\x01\0\x04" + socket.inet_aton(one) for one in self.addresses]
+        head = data[:2] + b"\x81\x80\0\x01" + len(found).to_bytes(2, "big") + bytes(4)
+        self._transport.sendto(head + data[12:] + b"".join(found), addr)
+
+
+@contextmanager
+def gone(*addresses: tuple[str, int]) -> Iterator[None]:
+    """Addresses that answer nothing at all: their queues are full, and more knocks are not even refused."""
+    opened = []
+    try:
+        for address in addresses:
+            opened.append(listener := socket.socket())
+            listener.bind(address)
+            listener.listen(0)
+            for _ in range(2):
+                opened.append(caller := socket.socket())
+                caller.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+                caller.connect_ex(address)
+        yield
+    finally:
+        for one in opened:
+            one.close()
+
+
+@pytest.mark.parametrize("before", [["127.0.0.2"], ["127.0.0.2", "127.0.0.3"]], ids=["one", "two"])
+@pytest.mark.parametrize("after", [["127.0.0.1"], ["127.0.0.1", "127.0.0.4"]], ids=["one", "another that starts"])
+async def test_api_servers_that_change_while_a_request_waits_for_one_that_is_gone_do_not_fail_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: list[str], after: list[str]
+) -> None:
+    """The one that has come meanwhile answers it, POST or not."""
+    render = nginx.render
+
+    def render_as_for_containers(
+        folder: Path, listen: str, control: str, api_servers: Iterable[str], generation: int
+    ) -> None:
+        [address] = api_servers
+        render(folder, listen, control, [address], generation)
+        written = folder / "conf.d" / "hasty.conf"
+        server = f"server api-server:{address.rpartition(':')[2]} resolve fail_timeout=6s;"
+        resolver = f"resolver 127.0.0.1:{names.port} valid=1s ipv6=off;"
+        written.write_text(f"{resolver}\n" + written.read_text().replace(f"server {address} max_fails=0;", server))
+
+    monkeypatch.setattr(nginx, "render", render_as_for_containers)
+    async with Names.serving() as names:
+        names.addresses = ["127.0.0.1"]
+        async with Stack.running(config(tmp_path, job_servers=0)) as stack, httpx.AsyncClient(timeout=10) as caller:
+            port = stack.children["api-server-1"].port
+            with gone(*((address, port) for address in before)):
+                await names.known(before)
+                request = asyncio.create_task(caller.post(stack.url, content=b"x"))
+                await asyncio.sleep(0.2)
+                names.addresses = after
+                response = await request
+            await eventually(lambda: lines(stack))
+            [line] = lines(stack)
+    assert (response.status_code, line["status"]) == (200, 200), response.text
+    assert response.json()["method"] == "POST"
+    assert str(line["upstream"]).startswith("127.0.0.2:"), "it did not wait for the one that is gone"
