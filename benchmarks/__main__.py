@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure Hasty beside its limit; `python -m benchmarks profile`: see where its time goes."""
+"""`python -m benchmarks`: measure Hasty beside its limit; `profile`: where its time goes; `kept`: what was measured."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from benchmarks import accepting, growth, holding, hot, latency, memory, scaling
-from benchmarks.figures import Findings, show
+from benchmarks.figures import Findings, show, together
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.proc import Neighbours
@@ -76,6 +76,13 @@ def profile(
     hot.show(console, profiles)
     show(console, Findings(costs=costs), machine())
     console.print(f"samples for flame graphs are in {folder}")
+
+
+@app.command()
+def kept() -> None:
+    """Print what is kept in benchmarks/results/, all measurements together, without measuring anything."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    show(console, together([Findings.of(one) for one in found]), "\n".join(sorted({one["machine"] for one in found})))
 
 
 async def _measure(wanted: list[str], plan: Plan, findings: Findings) -> None:

@@ -1,8 +1,9 @@
 """What was measured, as values and as tables."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median
+from typing import Any, Self
 
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +42,11 @@ class Findings:
         """The findings as plain data."""
         return asdict(self)
 
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Self:
+        """The findings of what `as_dict` gave, whatever else there is beside it."""
+        return cls([Figure(**figure) for figure in kept["figures"]], [Cost(**cost) for cost in kept["costs"]])
+
 
 def compared(
     row: str,
@@ -64,6 +70,40 @@ def compared(
         target=target,
         note=note,
         runs=ratios,
+    )
+
+
+def together(measurements: Sequence[Findings]) -> Findings:
+    """What several measurements found, as one: medians, and the median ratio of all their runs.
+
+    The notes are left out, except for how many measurements a figure is from and between what they lie.
+    """
+    figures: dict[str, list[Figure]] = {}
+    costs: dict[str, list[Cost]] = {}
+    for findings in measurements:
+        for figure in findings.figures:
+            figures.setdefault(figure.row, []).append(figure)
+        for cost in findings.costs:
+            costs.setdefault(cost.situation, []).append(cost)
+    return Findings(
+        [_together(same) for same in figures.values()],
+        [middle(situation, [cost.us_per_job for cost in same]) for situation, same in costs.items()],
+    )
+
+
+def _together(same: Sequence[Figure]) -> Figure:
+    first = same[0]
+    besides = [figure.beside for figure in same if figure.beside is not None]
+    ratios = sorted(figure.ratio for figure in same if figure.ratio is not None)
+    runs = [run for figure in same for run in figure.runs]
+    between = f": {ratios[0]:.2f} to {ratios[-1]:.2f}" if len(ratios) > 1 else ""
+    return replace(
+        first,
+        hasty=median(figure.hasty for figure in same),
+        beside=median(besides) if besides else None,
+        ratio=median(runs) if ratios else None,
+        note=f"{len(same)} measurement{'s' if len(same) > 1 else ''}{between}",
+        runs=runs,
     )
 
 

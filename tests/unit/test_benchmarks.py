@@ -1,11 +1,12 @@
 """The benchmark's own arithmetic: a wrong table would be believed."""
 
+import json
 import os
 
 import pytest
 
 from benchmarks import hot
-from benchmarks.figures import compared
+from benchmarks.figures import Cost, Findings, compared, together
 from benchmarks.growth import stored_id
 from benchmarks.load import BenchmarkError, program
 from benchmarks.proc import cpu_s, family, memory
@@ -16,6 +17,23 @@ def test_a_ratio_is_the_median_of_the_pairs_own_ratios() -> None:
     figure = compared("accept", "jobs/s", [(1000, 500), (500, 250), (1000, 100)])
     assert figure.ratio == 0.5
     assert (figure.beside, figure.hasty) == (1000, 250)
+
+
+def test_several_measurements_are_told_as_one() -> None:
+    """The median of all runs' own ratios, and what the single measurements said; a row that was measured once stays."""
+    kept = [
+        Findings(
+            [compared("accept", "jobs/s", [(1000, 400), (1000, 500), (1000, 600)])], [Cost("accept", {"nginx": 30})]
+        ),
+        Findings([compared("accept", "jobs/s", [(500, 450)]), compared("one GET", "ms", [(2, 3)])]),
+        Findings([compared("accept", "jobs/s", [(800, 640)])], [Cost("accept", {"nginx": 50})]),
+    ]
+    both = together([Findings.of(json.loads(json.dumps(one.as_dict()))) for one in kept])
+    accept, get = both.figures
+    assert (accept.hasty, accept.beside, accept.ratio) == (500, 800, 0.6)
+    assert accept.note == "3 measurements: 0.50 to 0.90"
+    assert (get.hasty, get.beside, get.ratio, get.note) == (3, 2, 1.5, "1 measurement")
+    assert both.costs == [Cost("accept", {"nginx": 40})]
 
 
 def test_a_profile_counts_a_function_itself_and_below_it() -> None:
