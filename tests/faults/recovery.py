@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import httpx
+from nats.js.errors import NotFoundError
 
 from local_stack import Stack, StackConfig
 from tests.faults import facts
@@ -162,7 +163,10 @@ async def crashed_before_publish(patient: Patient) -> float:
         js = client.jetstream(timeout=3)
 
         async def dispatched() -> bool:
-            latest = await js.get_last_msg(facts.STREAM, "job:created")
+            try:
+                latest = await js.get_last_msg(facts.STREAM, "job:created")
+            except NotFoundError:  # nobody has published anything yet
+                return False
             return f'"recovery/{patient.made}"'.encode() in (latest.data or b"")
 
         return await patient.seconds_until(dispatched, since)
