@@ -98,6 +98,8 @@ async def test_without_any_api_server_the_answer_is_503_and_when_to_come_back(
     response = await caller.post("/")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert list(response.json()) == ["message"]
+    await eventually(lambda: lines(stack))
+    assert [(line["method"], line["uri"], line["status"]) for line in lines(stack)] == [("POST", "/", 503)]
 
 
 async def test_a_post_that_was_read_is_never_sent_to_another(stack: Stack, caller: httpx.AsyncClient) -> None:
