@@ -1,21 +1,28 @@
-# Everything runs from .venv, which make makes by itself, again whenever the locks change. Needed: make and Python 3.11
-# or later. `make` alone shows what there is.
+# Everything runs from .venv, which make creates by itself, and again whenever the locks change. Needed: make and Python
+# 3.11 or later. `make` alone lists the commands.
 
 PYTHON ?= python3
 API_SERVERS ?= 1
 JOB_SERVERS ?= 1
+FOLDER ?= .hasty
 SEED ?= 1
 MINUTES ?= 5
-# More than there are cores: the tests wait more than they work. Each gets whole files, so that the tests of a file
+SCREENSHOTS ?= .screenshots
+# The tests wait more than they work, so more than there are cores; with many more, those that wait for seconds fail. Each gets whole files, so that the tests of a file
 # share the stack they start; the long files go first.
-TEST_PROCESSES ?= 8
+TEST_PROCESSES ?= 4
 OVERLAP ?= 1
+EACH ?= 5
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
-CODE := api_server job_server messaging runtime local_stack tests benchmarks
-# Which extras each lock holds; what both services need is in every one of them.
+# Twice quiet: errors only, no warning about an index or a newer pip.
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+CODE := hasty api_server job_server tests benchmarks
+# From the checkout itself, so that the command and the code are always of one version.
+INSTALL_CHECKOUT := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
+# The base dependencies that no service needs stay out of the images; uvicorn needs click.
+LOCK_IMAGE := printf '%s\n' httpx2 rich | $(LOCK) --excludes /dev/stdin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -25,38 +32,66 @@ help: ## show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: up
-up: .venv/local-stack.stamp ## run the whole system on http://localhost:8080 until Ctrl-C (JOB_SERVERS=3 API_SERVERS=2)
-	@$(BIN)/python -m local_stack up --api-servers $(API_SERVERS) --job-servers $(JOB_SERVERS)
+up: .venv/server.stamp ## run the whole system on http://localhost:8080 until Ctrl-C (WORK=tasks.py JOB_SERVERS=3 API_SERVERS=2 FOLDER=.hasty)
+	@$(BIN)/hasty up --api-servers $(API_SERVERS) --job-servers $(JOB_SERVERS) --folder '$(FOLDER)' $(if $(WORK),'$(WORK)')
+
+.PHONY: demo
+demo: .venv/server.stamp ## 200 jobs on three job-servers, one of which is killed while you watch
+	@$(BIN)/python examples/demo/__main__.py
 
 .PHONY: install
 install: .venv/dev.stamp ## install everything that tests and checks need
 
 .PHONY: test
 test: .venv/dev.stamp ## all tests that need no Docker, on real servers
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/compose --ignore tests/faults/long
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/compose --ignore tests/faults/long --ignore tests/wheel --ignore tests/browser
 
 .PHONY: test-unit
 test-unit: .venv/dev.stamp ## the tests that start no server
 	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: test-faults
-test-faults: .venv/dev.stamp ## guards removed one by one, recovery in time, processes that heal themselves: five minutes
+test-faults: .venv/dev.stamp ## safeguards removed one by one, recovery times, self-healing, retention: a quarter of an hour
 	@$(BIN)/python -m pytest tests/faults/long
+
+.PHONY: test-wheel
+test-wheel: .venv/dev.stamp ## the tests of the wheel, installed in environments of its own
+	@$(BIN)/python -m pytest tests/wheel
+
+.PHONY: test-browser
+test-browser: .venv/dev.stamp ## the tests of the dashboard in a real browser; they need chromium
+	@$(BIN)/python -m pytest tests/browser
+
+.PHONY: chromium
+chromium: ## install chromium from the packages of Debian or Ubuntu, if there is none
+	@command -v chromium chromium-browser >/dev/null || { apt-get update --quiet && apt-get install --yes --quiet --no-install-recommends chromium fonts-dejavu-core; }
+
+.PHONY: screenshots
+screenshots: .venv/dev.stamp ## pictures of all pages of the dashboard in the folder SCREENSHOTS
+	@mkdir -p '$(SCREENSHOTS)' && $(BIN)/python -m tests.browser.screenshots '$(SCREENSHOTS)' && rm -rf '$(SCREENSHOTS)/system'
 
 .PHONY: test-compose
 test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker with Compose
 	@tests/compose/run
 
 .PHONY: faults
-faults: .venv/dev.stamp ## hunt: kill, freeze and cut things under load, and judge the end (SEED=7 MINUTES=10 OVERLAP=2)
-	@$(BIN)/python -m tests.faults run --seed $(SEED) --minutes $(MINUTES) --overlap $(OVERLAP) $(if $(RESULTS),--results $(RESULTS))
+faults: .venv/dev.stamp ## a chaos run: kill, freeze and cut things under load, then check every job (SEED=7 MINUTES=10 OVERLAP=2)
+	@$(BIN)/python -m tests.chaos run --seed $(SEED) --minutes $(MINUTES) --overlap $(OVERLAP) $(if $(RESULTS),--results $(RESULTS))
+
+.PHONY: mutants
+mutants: .venv/dev.stamp .venv/mutants.stamp ## small changes to what decides, a sample: do the fast tests notice? (SEED=7 EACH=5 of each module)
+	@nice -n 19 $(BIN)/python -m tests.mutants --seed $(SEED) --each $(EACH)
+
+.PHONY: fuzz
+fuzz: .venv/dev.stamp ## fuzz both HTTP ports, and judge answers, logs and what is left in memory (SEED=7 MINUTES=10)
+	@$(BIN)/python -m tests.fuzz --seed $(SEED) --minutes $(MINUTES)
 
 .PHONY: bench
 bench: .venv/dev.stamp ## measure how fast it is, about half an hour
 	@$(BIN)/python -m benchmarks
 
 .PHONY: check
-check: lint types walls test ## what CI runs: lint, types, walls, test
+check: lint types imports test test-wheel test-browser ## what CI runs: lint, types, imports, test, test-wheel, test-browser
 
 .PHONY: lint
 lint: .venv/dev.stamp ## ruff: rules and format
@@ -64,7 +99,7 @@ lint: .venv/dev.stamp ## ruff: rules and format
 	@$(BIN)/ruff format --check
 
 .PHONY: format
-format: .venv/dev.stamp ## let ruff mend what it can
+format: .venv/dev.stamp ## let ruff fix what it can
 	@$(BIN)/ruff check --fix-only
 	@$(BIN)/ruff format
 
@@ -72,23 +107,28 @@ format: .venv/dev.stamp ## let ruff mend what it can
 types: .venv/dev.stamp ## mypy --strict
 	@$(BIN)/mypy
 
-.PHONY: walls
-walls: .venv/dev.stamp ## which room may import what
+.PHONY: imports
+imports: .venv/dev.stamp ## import-linter: which package may import what
 	@$(BIN)/lint-imports
 
 .PHONY: lock
-lock: .venv/dev.stamp ## resolve the dependencies anew into requirements/
-	@$(LOCK) --extra api-server --output-file requirements/api-server.txt
-	@$(LOCK) --extra job-server --output-file requirements/job-server.txt
-	@$(LOCK) --extra api-server --extra job-server --extra local-stack --output-file requirements/local-stack.txt
-	@$(LOCK) --all-extras --output-file requirements/dev.txt
+lock: .venv/dev.stamp ## resolve the dependencies again into requirements/
+	@$(LOCK_IMAGE) --extra api-server --output-file requirements/api-server.txt
+	@$(LOCK_IMAGE) --extra job-server --output-file requirements/job-server.txt
+	@$(LOCK) --extra server --group build --output-file requirements/server.txt
+	@$(LOCK) --extra server --group dev --output-file requirements/dev.txt
+	@$(LOCK) --group mutants --constraint requirements/dev.txt --output-file requirements/mutants.txt
+
+.PHONY: wheel
+wheel: .venv/dev.stamp ## build the wheel into dist/
+	@$(BIN)/python -m hatchling build --target wheel
 
 .PHONY: clean
-clean: ## remove what make made: .venv, the unpacked database program, caches (data in .hasty stays)
-	@rm -rf .venv .hasty/programs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## remove what make created: .venv, dist, caches (data in .hasty stays)
+	@rm -rf .venv dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .import_linter_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A venv that breaks off half way leaves no stamp, and is made anew.
+# A venv whose creation is interrupted leaves no stamp, and is created again.
 .venv/made.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "hasty: Python 3.11 or later is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | tail -n 1): install one (Debian and Ubuntu: apt-get install python3 python3-venv; macOS: brew install python), or name it: make PYTHON=python3.12" >&2; exit 1; }
@@ -97,13 +137,20 @@ clean: ## remove what make made: .venv, the unpacked database program, caches (d
 	@$(PYTHON) -m venv --clear .venv
 	@touch $@
 
-.venv/local-stack.stamp: .venv/made.stamp requirements/local-stack.txt
-	@echo "installing what the stack needs into .venv"
-	@$(PIP) --requirement requirements/local-stack.txt
+.venv/server.stamp: .venv/made.stamp requirements/server.txt pyproject.toml
+	@echo "installing Hasty and its servers into .venv"
+	@$(PIP) --requirement requirements/server.txt
+	@$(INSTALL_CHECKOUT)
 	@touch $@
 
 # The programs of the local stack are in this lock as well.
-.venv/dev.stamp: .venv/made.stamp requirements/dev.txt
-	@echo "installing what the tests need into .venv"
+.venv/dev.stamp: .venv/made.stamp requirements/dev.txt pyproject.toml
+	@echo "installing Hasty, its servers and what the tests need into .venv"
 	@$(PIP) --requirement requirements/dev.txt
-	@touch $@ .venv/local-stack.stamp
+	@$(INSTALL_CHECKOUT)
+	@touch $@ .venv/server.stamp
+
+# mutmut, with a dozen packages that nothing else needs.
+.venv/mutants.stamp: .venv/dev.stamp requirements/mutants.txt
+	@$(PIP) --requirement requirements/mutants.txt
+	@touch $@

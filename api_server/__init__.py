@@ -1,1 +1,1 @@
-"""Takes jobs over HTTP, keeps them, dispatches them and brings their status up to date."""
+"""Accepts jobs over HTTP, stores them, publishes them and applies their endings."""

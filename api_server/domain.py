@@ -1,71 +1,142 @@
-"""What a job is and what may happen to it. Pure decisions: no clock, no chance, no input or output.
-
-``processing -> finished`` and ``processing -> cancelled``, and nothing else, for ever.
-"""
+"""Decisions about jobs. Pure: no clock, no chance, no input or output."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from datetime import datetime, timedelta
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
-
-
-class Status(StrEnum):
-    """Where a job is in its life."""
-
-    PROCESSING = "processing"
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-
-
-NEXT: Final[Mapping[Status, frozenset[Status]]] = {
-    Status.PROCESSING: frozenset({Status.FINISHED, Status.CANCELLED}),
-    Status.FINISHED: frozenset(),
-    Status.CANCELLED: frozenset(),
-}
-"""The whole life of a job: from each status, the statuses it may go to."""
-
-TERMINAL: Final = frozenset(status for status, following in NEXT.items() if not following)
+from hasty.jobs import Job, Kind, Report, Status
 
 OVERDUE_GROWS_UP_TO: Final = 8
 """A job that is dispatched again and again waits up to this many times the first wait."""
 
+ASK_AGAIN: Final = timedelta(seconds=1)
+"""How soon a caller may ask again for the place of a job that is processing: nobody knows when it ends."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of an object: `number` counts the object's jobs from 1."""
+    """One run of an object: `number` counts the object's jobs from 1, `processing` says whether it has not ended."""
 
     object_id: str
     number: int
     job_id: str
     created_at: datetime
+    processing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """A job as the api-server keeps it; `sleep_time_used` is in seconds, 0 while processing.
+class PastTurn:
+    """A turn that ended and was followed by another; `attempt` is the one it belonged to."""
 
-    `dispatches` counts how often it was handed to the broker; the first time is counted ahead, see `Lease`.
+    number: int
+    attempt: int
+    status: Status
+    report: Report
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """Everything that is known of a job.
+
+    `dispatch_due` is None once it has ended, `report` is that of its outcome, `history` holds the turns before, the
+    latest 25 of them. `owner` is the api-server that took it.
     """
 
-    run: Run
-    status: Status = Status.PROCESSING
-    sleep_time_used: float = 0
-    dispatches: int = 0
+    job: Job
+    dispatch_due: datetime | None
+    ended_at: datetime | None
+    report: Report | None
+    history: tuple[PastTurn, ...]
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What decides whether a job belongs to a list. `kind` is None for the root kind."""
+
+    job_id: str
+    created_at: datetime
+    status: Status
+    kind: str | None
+    key: str | None
+    labels: Sequence[str]
+    batch: str | None
+    run: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The jobs that were made by one request; those of its members that were refused are not among them."""
+
+    batch_id: str
+    job_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lived:
+    """What the overview needs of a job; `started_at` is in Unix seconds by its worker's clock."""
+
+    created_at: datetime
+    status: Status
+    started_at: float | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Which endings are to be deleted, once their jobs are: by job, the number of its turns."""
+
+    note_id: str
+    turns: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OldJob:
+    """What decides whether a job is forgotten: `place` is its key's, see `hasty.jobs.place_of`.
+
+    `kind` is None for the root kind. `turns` counts its turns, `marked_at` says since when it is to be forgotten.
+    """
+
+    job_id: str
+    place: str
+    run: int
+    created_at: datetime
+    status: Status
+    ended_at: datetime | None
+    kind: str | None
+    turns: int
+    marked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class KindVersion:
+    """A version of a kind: announced first at `first_at`; at `seen_at`, the latest time known, a worker served it."""
+
+    kind: Kind
+    first_at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is kept of a request with an idempotency key: the job that it made, or is to make."""
+
+    key: str
+    body_hash: str
+    job_id: str
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """An api-server's claim to the first dispatch of the jobs that it stored.
 
-    Its jobs are stored as dispatched already, so that none needs a mark when it was. Of them, those that would be
-    overdue before `watermark` are in truth with the broker, or were made due; of the others, only their `owner` knows.
-    When it has not renewed its lease for long, they are made due.
+    Its jobs are stored as if they had been dispatched, so that none needs a second write when it was. Those that would
+    be overdue before `watermark` are held by the broker, or were made due; of the others, only their `owner` knows
+    whether they are. When it no longer renews its lease, they are made due.
     """
 
     owner: str
@@ -82,41 +153,34 @@ class Admit:
 
 @dataclass(frozen=True, slots=True)
 class TooSoon:
-    """The object's latest job is younger than the cooldown; `retry_after_s` seconds are left of it."""
+    """The object's latest job is younger than the cooldown; `retry_after_s` seconds are left of it.
+
+    Or it is `processing`, where that counts; then `retry_after_s` is a lower bound.
+    """
 
     job_id: str
     retry_after_s: float
+    processing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended: `status` is terminal, `sleep_time_used` in seconds."""
-
-    job_id: str
-    status: Status
-    sleep_time_used: float
-
-
-def admit(latest: Run | None, now: datetime, cooldown: timedelta) -> Admit | TooSoon:
+def admit(latest: Run | None, now: datetime, cooldown: timedelta, *, exclusive: bool = False) -> Admit | TooSoon:
     """Decide whether an object whose latest run is `latest` may have a new job.
 
-    A latest run that lies in the future counts as created now: clocks that differ must not open the door.
+    With `exclusive`, it may not while its latest job is processing. A latest run that lies in the future counts as
+    created now: clocks that differ must not shorten the cooldown.
     """
     if latest is None:
         return Admit(1)
     left = cooldown - max(now - latest.created_at, timedelta(0))
+    if exclusive and latest.processing:
+        return TooSoon(latest.job_id, max(left, ASK_AGAIN).total_seconds(), processing=True)
     if left <= timedelta(0):
         return Admit(latest.number + 1)
     return TooSoon(latest.job_id, left.total_seconds())
 
 
-def moves(current: Status, to: Status) -> bool:
-    """Whether a job may go from one status to another."""
-    return to in NEXT[current]
-
-
 def overdue_after(dispatches: int, overdue: timedelta) -> timedelta:
-    """How long after its latest dispatch a job without news is dispatched again.
+    """How long after its latest dispatch a job without an ending is dispatched again.
 
     The wait doubles with each dispatch, up to a bound: jobs that merely queue behind others must not multiply in the
     stream, and a job that was lost must come back within a bounded time.

@@ -2,38 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Callable
+from typing import Final
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from hasty.jobs import Ending, Failure, Kind, Reason, Report, Status, Task, Turn
+from hasty.retry import Retry, delay_s
+from job_server.runs import Result
 
-
-class Ending(StrEnum):
-    """The two ways in which a job's work can end."""
-
-    FINISHED = "finished"
-    CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as its event told it; `timestamp` is its creation in Unix seconds."""
-
-    job_id: str
-    object_id: str
-    timestamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The one recorded end of a job: `sleep_time_used` in seconds, `attempt` counts deliveries from 1."""
-
-    job: Job
-    ending: Ending
-    sleep_time_used: float
-    attempt: int
+HAND_BACK_FIRST_S: Final = 0.25
+HAND_BACK_MOST_S: Final = 10.0
 
 
 def choose_sleep_s(
@@ -51,8 +29,65 @@ def choose_sleep_s(
     return round(any_in(least_s, most_s), 3)
 
 
-def ended_after(needed_s: float, timeout_s: float) -> tuple[Ending, float]:
+def ended_after(needed_s: float, timeout_s: float) -> tuple[Status, float]:
     """Say how work that needs `needed_s` seconds ends under a timeout, and after how many seconds."""
     if needed_s <= timeout_s:
-        return Ending.FINISHED, needed_s
-    return Ending.CANCELLED, timeout_s
+        return Status.FINISHED, needed_s
+    return Status.CANCELLED, timeout_s
+
+
+def root_task(kind: str, object_id: str) -> Task:
+    """Return what the root kind's handler is to do for an object."""
+    return Task(kind, json.dumps({"object_id": object_id}, ensure_ascii=False))
+
+
+def cancelled(turn: Turn, worker: str, now_s: float) -> Ending:
+    """Return the ending of a turn that was cancelled before it began."""
+    if turn.task is None:
+        return Ending(turn, Status.CANCELLED, 0)
+    return Ending(turn, Status.CANCELLED, 0, report=Report(worker, "", now_s, now_s, run=0))
+
+
+def lost(turn: Turn, worker: str, now_s: float, runs: int) -> Ending:
+    """Return the ending of a turn that may have run before, and must not run twice."""
+    message = "it was started before, nobody knows how far it came, and it must not run twice"
+    report = Report(worker, "", now_s, now_s, run=runs, failure=Failure(Reason.LOST, message=message))
+    return Ending(turn, Status.FAILED, 0, report=report)
+
+
+def hand_back_delay_s(attempt: int, chance: float) -> float:
+    """Return how many seconds a turn waits that is handed back at its delivery number `attempt`.
+
+    By a chance from 0 to 1, it is up to half shorter: pulls end every two seconds, so that a turn that always came back
+    after ten seconds met the same worker again and again, and never the one that understands it.
+    """
+    return min(HAND_BACK_FIRST_S * 2.0 ** min(attempt - 1, 10), HAND_BACK_MOST_S) * (1 + chance) / 2
+
+
+def conclude(
+    turn: Turn, kind: Kind, result: Result, worker: str, chance: Callable[[], float]
+) -> tuple[Status, Report] | None:
+    """Say how a turn ends whose run came to `result`, and what is reported of it; None when it is to be handed back.
+
+    A run that failed is followed by another attempt, unless it was the last one or must be final. `chance` gives
+    numbers from 0 to 1.
+    """
+    if result.status is None:
+        return None
+    attempt = 1 if turn.task is None else turn.task.attempt
+    asked = None if turn.task is None else turn.task.attempts
+    attempts = asked or kind.attempts
+    again = result.status is Status.FAILED and not result.final and attempt < attempts
+    delay = delay_s(Retry(attempts, kind.first_s, kind.most_s), attempt, chance) if again else result.delay_s
+    report = Report(
+        worker,
+        result.version,
+        result.started_at,
+        result.ended_at,
+        result.run,
+        result.output,
+        result.failure,
+        round(delay, 3),
+        counts=result.status is not Status.PROCESSING,
+    )
+    return (Status.PROCESSING if again else result.status), report

@@ -1,326 +1,272 @@
-"""What the job-server does: begin work, record its one outcome, tell it, acknowledge."""
+"""What the job-server does: start a turn's work, and have its one ending recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
-from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
-from job_server.domain import Ending, Job, Outcome
-from job_server.errors import NotPublished, StoreUnavailable
-from job_server.metrics import ADOPTED, ENDED, HANDED_BACK, HELD, STARTED
-from messaging.events import JobFacts, NotUnderstood, Outgoing, Subject, decode, encode
-from messaging.metrics import SET_ASIDE
-from runtime.batching import Batcher
-from runtime.crash_points import crash_point
-from runtime.logs import get_logger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from job_server.work import Stop, Work
-    from messaging.jetstream import Delivery
+from hasty.jobs import Ending, Report, Status, Turn
+from hasty.server.messaging.dead_letters import DeadLetters
+from hasty.server.messaging.delivery import Delivery
+from hasty.server.mongo import StoreUnavailable
+from hasty.server.runtime.batching import Batcher
+from hasty.server.runtime.crash_points import CrashPoint, crash_point
+from hasty.server.runtime.logs import get_logger
+from job_server import intake, recording
+from job_server.domain import cancelled, hand_back_delay_s, lost
+from job_server.held import Heartbeat, Held, HeldTurns
+from job_server.intake import Arrival, Intake
+from job_server.metrics import HANDED_BACK, STARTED
+from job_server.recent import Recent
+from job_server.recording import RETRY_S, Publisher, Recorder
+from job_server.work import Stop, Work
 
 log = get_logger(__name__)
 
-RECORD_AT_ONCE: Final = 500
-RECORD_REST_S: Final = 0.15
-"""A sync of the broker costs as much as dozens of messages: under load, more outcomes share one."""
+ALONE_FROM: Final = 4
+"""From this delivery on, a turn without an ending runs in a child of its own."""
 
-FIRST_NEWS_NS: Final = 2_000_000_000
-"""A message that the broker has had for longer is not news: whoever had it before may have dealt with it."""
-
-RETRY_S: Final = 0.5
-_DATA_KEPT: Final = 64 * 1024
-
-SUBJECT_OF: Final = {Ending.FINISHED: Subject.FINISHED, Ending.CANCELLED: Subject.CANCELLED}
+TASKS_HELD_MAX: Final = 20_000
+"""Most turns of handlers that are held at once, those whose ending is being recorded included."""
 
 
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """A message that cannot be understood: `data` cut at 64 KiB, `reason` one line."""
-
-    key: str
-    subject: str
-    data: bytes
-    reason: str
+class Store(recording.Store, intake.Store, Protocol):
+    """What the service needs of its database; see `job_server.store.EndingStore`."""
 
 
-class Store(Protocol):
-    """What the service needs of its database; see `job_server.store.OutcomeStore`."""
+class Acks(recording.Acks, Protocol):
+    """What answers the broker; see `hasty.server.messaging.acks.Acks`."""
 
-    async def recorded(self, job_ids: Sequence[str]) -> dict[str, Outcome]: ...
-    async def record(self, outcomes: Sequence[Outcome]) -> dict[str, Outcome]: ...
-    async def set_aside(self, messages: Sequence[SetAside]) -> None: ...
-
-
-class Broker(Protocol):
-    """What the service needs of the broker; see `messaging.jetstream.JetStream`."""
-
-    async def publish(self, messages: Sequence[Outgoing]) -> list[bool]: ...
-    async def ack(self, deliveries: Sequence[Delivery]) -> bool: ...
     async def nak(self, deliveries: Sequence[Delivery], delay_s: float = 0.0) -> None: ...
-    async def term(self, deliveries: Sequence[Delivery]) -> None: ...
     async def in_progress(self, deliveries: Sequence[Delivery]) -> None: ...
 
 
-class _Held:
-    """A job in this process's hands, from its delivery to its acknowledgement."""
+class Handlers(Protocol):
+    """What runs the turns of handlers; see `job_server.handlers.HandlerWork`."""
 
-    __slots__ = ("deliveries", "job", "outcome", "stop", "worked")
-
-    def __init__(self, job: Job, delivery: Delivery) -> None:
-        self.job = job
-        # More than one when the broker believed us dead, or the job was dispatched again: all are acknowledged.
-        self.deliveries: tuple[Delivery, ...] = (delivery,)
-        self.stop: Stop | None = None
-        self.outcome: Outcome | None = None
-        # Whether its work was begun here; otherwise another's outcome was found.
-        self.worked = False
+    @property
+    def worker(self) -> str: ...
+    @property
+    def root_kind(self) -> str | None: ...
+    def free_slots(self, kind: str) -> int: ...
+    def is_at_most_once(self, kind: str) -> bool: ...
+    def start(
+        self,
+        turn: Turn,
+        run: int,
+        *,
+        alone: bool,
+        ended: Callable[[Status, float, Report], None],
+        refused: Callable[[], None],
+    ) -> Stop: ...
+    def cancel(self, turn_id: str) -> None: ...
 
 
 class Service:
-    """Works jobs off: each job is held until its outcome is recorded, told and acknowledged.
+    """Works on turns: each is held until its ending is recorded, published and acknowledged.
 
-    `room_changed` is called whenever a job has left; `now_ns` gives the host's time in nanoseconds since 1970.
+    Turns of the root kind are done by `work`, unless `handlers` has a handler for them; those with a task are done by
+    `handlers`. `now_ns` gives the host's time in nanoseconds since 1970.
     """
 
     def __init__(
         self,
         store: Store,
-        broker: Broker,
+        publisher: Publisher,
+        acks: Acks,
+        dead_letters: DeadLetters,
         work: Work,
         *,
         concurrency: int,
-        room_changed: Callable[[], None],
+        handlers: Handlers,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self._store = store
-        self._broker = broker
+        self._acks = acks
         self._work = work
         self._concurrency = concurrency
-        self._room_changed = room_changed
+        self._handlers = handlers
         self._now_ns = now_ns
-        self._held: dict[str, _Held] = {}
+        self.held = HeldTurns()
+        self.heartbeat = Heartbeat(self.held, acks)
+        self._intake = Intake(
+            store,
+            dead_letters,
+            root_kind=handlers.root_kind,
+            at_most_once=handlers.is_at_most_once,
+            now_ns=now_ns,
+        )
+        self._cancelled = Recent()
         self._closing = False
         # Bound once: below its level, a call then costs next to nothing.
         self._log = log.bind()
-        self._beat_now = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._records: Batcher[_Held, None] = Batcher(
-            self._record,
-            name="records",
-            max_batch=RECORD_AT_ONCE,
-            max_waiting=concurrency + RECORD_AT_ONCE,
-            rest_s=RECORD_REST_S,
-        )
-        HELD.set_function(lambda: len(self._held))
+        most = concurrency + TASKS_HELD_MAX
+        self._recorder = Recorder(store, publisher, acks, most=most, release=self.held.release)
+        self._hand_backs: Batcher[Held, None] = Batcher(self._hand_back_refused, name="hand-backs", max_batch=500)
 
     @property
-    def room(self) -> int:
-        """How many more jobs may be taken now."""
-        return 0 if self._closing else max(self._concurrency - len(self._held), 0)
+    def free_slots(self) -> int:
+        """How many more turns of the root kind may be taken now."""
+        if self._handlers.root_kind is not None:
+            return self.free_slots_of(self._handlers.root_kind)
+        return 0 if self._closing else max(self._concurrency - len(self.held) + self.held.tasks, 0)
 
-    @property
-    def held(self) -> int:
-        """How many jobs are in this process's hands."""
-        return len(self._held)
+    def free_slots_of(self, kind: str) -> int:
+        """How many more turns of a kind may be taken now."""
+        return 0 if self._closing else max(min(self._handlers.free_slots(kind), TASKS_HELD_MAX - self.held.tasks), 0)
 
-    # -- begin ----------------------------------------------------------------------------------------------------
+    # -- start ----------------------------------------------------------------------------------------------------
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
-        """Begin the work of jobs that were delivered; jobs whose outcome stands are only told again.
+        """Start the work of turns that were delivered; where an ending is recorded, it is published again instead.
 
-        While the database is away, the messages are handed back for later; once the process is ending, at once.
+        While the database is unavailable, the messages are handed back for later; once the process is stopping, at
+        once.
         """
-        crash_point("job.after_fetch")
+        crash_point(CrashPoint.JOB_AFTER_FETCH)
         if self._closing:
-            await self._broker.nak(deliveries)
+            await self._acks.nak(deliveries)
             return
-        understood: list[tuple[Delivery, Job]] = []
-        nonsense: list[tuple[Delivery, str]] = []
-        for delivery in deliveries:
-            try:
-                facts = decode(delivery.subject, delivery.data)
-            except NotUnderstood as error:
-                nonsense.append((delivery, str(error)))
-            else:
-                understood.append((delivery, Job(facts.job_id, facts.object_id, facts.timestamp)))
         try:
-            if nonsense:
-                await self._set_aside(nonsense, "not_understood")
-            # Only an outcome that may exist is looked for.
-            asked = [job.job_id for delivery, job in understood if not self._is_first_news(delivery, job)]
-            recorded = await self._store.recorded(asked) if asked else {}
+            with self.held.noting_released() as released:
+                arrivals = await self._intake.read(deliveries, lambda turn_id: self.held.get(turn_id) is not None)
         except StoreUnavailable as error:
-            log.warning("jobs_not_begun", count=len(deliveries), reason=str(error))
-            await self._broker.nak(deliveries, delay_s=1)
+            log.warning("jobs_not_started", count=len(deliveries), reason=str(error))
+            await self._acks.nak(deliveries, delay_s=1)
             await asyncio.sleep(RETRY_S)
             return
-        STARTED.inc(sum(self._begin(delivery, job, recorded.get(job.job_id)) for delivery, job in understood))
+        # What is known of a turn that ended here meanwhile is out of date: its next delivery is looked up.
+        again = [one for one in arrivals if self._is_unknown(one, released)]
+        STARTED.inc(sum(self._start(arrival) for arrival in arrivals if arrival not in again))
+        if again:
+            await self._acks.nak([one.delivery for one in again])
 
-    def _is_first_news(self, delivery: Delivery, job: Job) -> bool:
-        """Whether nobody can have heard of this job before: its first dispatch, delivered first, and just now.
+    def _is_unknown(self, arrival: Arrival, released: Collection[str]) -> bool:
+        """Whether a turn that is neither held nor known to have an ending may have been processed after the look-up."""
+        turn_id = arrival.turn.turn_id
+        if arrival.recorded is not None or self.held.get(turn_id) is not None:
+            return False
+        return arrival.outdated or turn_id in released
 
-        Where the clocks of broker and host differ, this is wrong at times, and costs a look-up or a second run of the
-        work, whose outcome is not recorded.
-        """
-        return (
-            delivery.attempt == 1
-            and delivery.message_id == f"{job.job_id}:1"
-            and abs(self._now_ns() - delivery.stored_ns) < FIRST_NEWS_NS
-        )
-
-    def _begin(self, delivery: Delivery, job: Job, outcome: Outcome | None) -> bool:
-        """Begin a job's work, unless it is under way here or its outcome stands; whether it was begun."""
-        if held := self._held.get(job.job_id):
+    def _start(self, arrival: Arrival) -> bool:
+        """Start a turn's work, unless it is held here, has an ending, or must not run; whether it was started."""
+        turn, delivery = arrival.turn, arrival.delivery
+        if held := self.held.get(turn.turn_id):
             held.deliveries = (*held.deliveries, delivery)
             return False
-        held = self._held[job.job_id] = _Held(job, delivery)
-        self._idle.clear()
-        if outcome is not None:
-            held.outcome = outcome
-            self._records.post(held)
+        held = self.held.hold(turn, delivery)
+        ending = arrival.recorded or self._prevented(arrival)
+        if ending is not None:
+            held.ending = ending
+            self._recorder.post(held)
             return False
-        held.worked = True
-        self._log.debug("job_started", job_id=job.job_id, object_id=job.object_id, attempt=delivery.attempt)
-        held.stop = self._work(job, partial(self._ended, held))
-        crash_point("job.mid_work")
+        held.started = True
+        held.run = arrival.runs_before + 1
+        self._log.debug("job_started", job_id=turn.job_id, object_id=turn.object_id, attempt=delivery.attempt)
+        if turn.task is None:
+            held.stop = self._work(turn, partial(self._ended, held))
+        else:
+            held.stop = self._handlers.start(
+                turn,
+                held.run,
+                alone=delivery.attempt >= ALONE_FROM,
+                ended=partial(self._ended, held),
+                refused=partial(self._refused, held),
+            )
+        crash_point(CrashPoint.JOB_MID_WORK)
         return True
 
-    async def give_up(self, delivery: Delivery, reason: str) -> None:
-        """Set a message aside that could not be dealt with for a reason that nobody foresaw.
-
-        Raises:
-            StoreUnavailable: when the database fails; the message is delivered again then.
-        """
-        await self._set_aside([(delivery, reason)], "defect")
-
-    async def _set_aside(self, nonsense: Sequence[tuple[Delivery, str]], kind: str) -> None:
-        await self._store.set_aside(
-            [
-                SetAside(delivery.key, delivery.subject, delivery.data[:_DATA_KEPT], reason)
-                for delivery, reason in nonsense
-            ]
-        )
-        for delivery, reason in nonsense:
-            SET_ASIDE.labels(kind).inc()
-            log.warning("message_set_aside", subject=delivery.subject, sequence=delivery.stream_sequence, reason=reason)
-        await self._broker.term([delivery for delivery, _ in nonsense])
+    def _prevented(self, arrival: Arrival) -> Ending | None:
+        """Return how a turn ends that must not be started."""
+        turn = arrival.turn
+        if turn.job_id in self._cancelled:
+            return cancelled(turn, self._handlers.worker, self._now_ns() / 1e9)
+        if turn.task is not None and arrival.runs_before > 0 and self._handlers.is_at_most_once(turn.task.kind):
+            return lost(turn, self._handlers.worker, self._now_ns() / 1e9, arrival.runs_before)
+        return None
 
     # -- end ------------------------------------------------------------------------------------------------------
 
-    def _ended(self, held: _Held, ending: Ending, took_s: float) -> None:
+    def _ended(self, held: Held, status: Status, took_s: float, report: Report | None = None) -> None:
         held.stop = None
-        held.outcome = Outcome(held.job, ending, took_s, held.deliveries[-1].attempt)
+        held.ending = Ending(held.turn, status, took_s, held.deliveries[-1].attempt, report)
         self._log.debug(
             "job_ended",
-            job_id=held.job.job_id,
-            object_id=held.job.object_id,
-            attempt=held.outcome.attempt,
-            status=ending.value,
+            job_id=held.turn.job_id,
+            object_id=held.turn.object_id,
+            attempt=held.ending.attempt,
+            status=status.value,
             duration_s=took_s,
         )
-        self._records.post(held)
+        self._recorder.post(held)
 
-    async def _record(self, batch: Sequence[_Held]) -> list[None]:
-        """Record, tell, acknowledge; again from the start until it is done: each step may be repeated."""
-        while True:
-            try:
-                await self._record_once(batch)
-            except (StoreUnavailable, NotPublished) as error:
-                # The jobs stay held, and their messages ours: `beat` goes on meanwhile.
-                log.warning("outcomes_wait", count=len(batch), reason=str(error))
-                await asyncio.sleep(RETRY_S)
-            else:
-                return [None] * len(batch)
+    def _refused(self, held: Held) -> None:
+        """Hand a turn back whose input this version of the handler does not understand: another one may."""
+        held.stop = None
+        self._hand_backs.post(held)
 
-    async def _record_once(self, batch: Sequence[_Held]) -> None:
-        crash_point("job.before_outcome")
-        standing = await self._store.record([held.outcome for held in batch if held.outcome is not None])
-        crash_point("job.after_outcome")
-        told = [standing.get(held.job.job_id, held.outcome) for held in batch]
-        if not all(await self._broker.publish([_event(outcome) for outcome in told if outcome is not None])):
-            raise NotPublished("the broker did not confirm every outcome")
-        crash_point("job.after_publish")
-        # A lost acknowledgement means one more delivery, which finds the outcome and tells it again.
-        await self._broker.ack([delivery for held in batch for delivery in held.deliveries])
-        crash_point("job.after_ack")
-        # What stands may be our own, recorded before a publish that failed.
-        own = Counter(
-            outcome.ending.value
-            for held, outcome in zip(batch, told, strict=True)
-            if outcome is not None and held.worked and outcome == held.outcome
-        )
-        for status, count in own.items():
-            ENDED.labels(status).inc(count)
-        ADOPTED.inc(len(batch) - own.total())
+    async def _hand_back_refused(self, batch: Sequence[Held]) -> list[None]:
         for held in batch:
-            self._let_go(held)
+            delay_s = hand_back_delay_s(held.deliveries[-1].attempt, random.random())  # noqa: S311 - no secret
+            await self._acks.nak(held.deliveries, delay_s=delay_s)
+            self.held.release(held)
+        return [None] * len(batch)
 
-    def _let_go(self, held: _Held) -> None:
-        self._held.pop(held.job.job_id, None)
-        if not self._held:
-            self._idle.set()
-        self._room_changed()
+    # -- cancel ---------------------------------------------------------------------------------------------------
 
-    # -- stay alive, and stop -------------------------------------------------------------------------------------
+    def cancel(self, job_ids: Collection[str]) -> None:
+        """Stop the work of these jobs that is done here, and start none of them that comes later."""
+        self._cancelled.add(job_ids)
+        wanted = set(job_ids)
+        for held in self.held:
+            if held.turn.job_id not in wanted or held.stop is None:
+                continue
+            if held.turn.task is not None:
+                # Its ending is recorded when it is really over.
+                self._handlers.cancel(held.turn.turn_id)
+            else:
+                held.stop()
+                self._ended(held, Status.CANCELLED, round(asyncio.get_running_loop().time() - held.began, 3))
 
-    async def beat(self) -> None:
-        """Tell the broker that every held job is still being worked on."""
-        deliveries = [delivery for held in self._held.values() for delivery in held.deliveries]
-        await self._broker.in_progress(deliveries)
+    def holds(self, job_id: str) -> bool:
+        """Whether a turn of this job is held here."""
+        return self.held.of_job(job_id)
 
-    async def run_heart(self, ack_wait_s: float) -> None:
-        """Beat for ever, every third of the acknowledgement wait: silence then means death or freezing."""
-        while True:
-            self._beat_now.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ack_wait_s / 3):
-                    await self._beat_now.wait()
-            await self.beat()
+    def end_cancelled(self, turn: Turn, delivery: Delivery) -> None:
+        """Have a turn that nobody works on end as cancelled; `delivery` is that of the request to cancel it."""
+        # Its message may come for the first time after this, and then no ending is looked for.
+        self._cancelled.add([turn.job_id])
+        held = self.held.get(turn.turn_id)
+        if held is None:
+            held = self.held.hold(turn, delivery)
+            held.ending = cancelled(turn, self._handlers.worker, self._now_ns() / 1e9)
+            self._recorder.post(held)
+        else:
+            held.deliveries = (*held.deliveries, delivery)
 
-    def beat_now(self) -> None:
-        """Have the next beat come at once: the broker is back, and may have missed some."""
-        self._beat_now.set()
+    # -- stop -----------------------------------------------------------------------------------------------------
 
     async def finish_or(self, grace_s: float) -> None:
-        """Take nothing more, and give the held jobs `grace_s` seconds to end."""
+        """Take nothing more, and give the held turns `grace_s` seconds to end."""
         self._closing = True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await self._idle.wait()
+                await self.held.until_none()
 
     async def hand_back(self) -> None:
-        """Stop the work that is left and hand it back, so that another worker begins it at once."""
-        left = list(self._held.values())
+        """Stop the work that is left and hand it back, so that another worker starts it at once."""
+        left = list(self.held)
         for held in left:
             if held.stop is not None:
                 held.stop()
-        await self._records.close()
-        await self._broker.nak([delivery for held in left for delivery in held.deliveries])
+        await self._recorder.close()
+        await self._hand_backs.close()
+        await self._acks.nak([delivery for held in left for delivery in held.deliveries])
         if left:
             log.info("jobs_handed_back", count=len(left))
         HANDED_BACK.inc(len(left))
-        self._held.clear()
-        self._idle.set()
-
-
-def _event(outcome: Outcome) -> Outgoing:
-    """Write an outcome's event. It has no message id: one told again must get through, whatever became of the first."""
-    slept = outcome.sleep_time_used
-    subject = SUBJECT_OF[outcome.ending]
-    facts = JobFacts(
-        id=outcome.job.job_id,
-        job_id=outcome.job.job_id,
-        object_id=outcome.job.object_id,
-        status=outcome.ending.value,
-        timestamp=outcome.job.timestamp,
-        sleep_time_used=int(slept) if slept == int(slept) else slept,
-    )
-    return Outgoing(subject.value, encode(subject, facts))
+        self.held.clear()

@@ -1,163 +1,113 @@
-"""The job-server's database: the one recorded outcome of each job. The only use of motor in this service.
+"""The job-server's database: the one recorded ending of each turn.
 
-Collection `outcomes`; the first insert under a job's id wins for ever:
+Collection `outcomes`; the first insert under a turn's id is its ending, and stays; a final one is the job's outcome:
 
-    {_id: job_id, object_id, timestamp, status, sleep_time_used, attempt, worker, recorded_at}
+    {_id: turn_id, object_id, timestamp, status, sleep_time_used, attempt, worker, recorded_at}
+
+`status` is `processing` where the ending says again. The ending of a handler's turn has more fields: `number` (of the
+turn), `kind`, `task_attempt`, `report`.
+
+Collection `runs`: how often turns were started that may have been started before:
+
+    {_id: turn_id, runs, at}
+
+Collection `dead_letters`, see `hasty.server.mongo`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo.errors import AutoReconnect, ConfigurationError, PyMongoError, ServerSelectionTimeoutError
-
-from job_server.domain import Ending, Job, Outcome
-from job_server.errors import StoreUnavailable
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-
-    from job_server.service import SetAside
+from hasty.jobs import DeadLetter, Ending, Status, Task, Turn
+from hasty.server.mongo import Document, Mongo
+from hasty.server.reports import report_document, report_of
 
 DATABASE: Final = "hasty_job"
 CALL_TIMEOUT_S: Final = 5.0
-SET_ASIDE_FOR_S: Final = 30 * 24 * 3600
-_DUPLICATE_KEY: Final = 11000
+FORGET_AT_ONCE: Final = 500
 
 
-class OutcomeStore:
-    """The outcomes in MongoDB. Every method raises `StoreUnavailable` when the database fails it in any way."""
+class EndingStore:
+    """The endings. Every method raises `StoreUnavailable` when the database fails it in any way.
 
-    def __init__(self, client: AsyncIOMotorClient[dict[str, Any]], worker: str) -> None:
-        self._database = client.get_default_database(DATABASE)
-        # `command` does not take the client's by itself.
-        self._codec = self._database.codec_options
-        # At least the journal of one; a URL may ask for more, such as `w=majority`.
-        self._durable = {"w": 1, **client.write_concern.document, "j": True}
+    `worker` is stored with what is recorded.
+    """
+
+    def __init__(self, mongo: Mongo, worker: str) -> None:
+        self._mongo = mongo
         self._worker = worker
-        self._prepared = False
 
-    @classmethod
-    @contextlib.asynccontextmanager
-    async def opened(cls, url: str, *, worker: str) -> AsyncIterator[OutcomeStore]:
-        """Open the database at `url`; it need not be reachable yet. `worker` signs what is recorded.
+    async def recorded(self, turn_ids: Sequence[str]) -> dict[str, Ending]:
+        """Return the endings that are recorded for these turns; turns without one are left out."""
+        rows = await self._mongo.find("outcomes", {"_id": {"$in": list(turn_ids)}})
+        return {row["_id"]: _ending(row) for row in rows}
 
-        Raises:
-            ValueError: when the URL is none of MongoDB's; the text does not repeat it.
-        """
-        try:
-            client: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-                url,
-                appname="hasty-job-server",
-                tz_aware=True,
-                # A repeated insert is recognised by its own id instead; standalone servers know no retryable writes.
-                retryWrites=False,
-                serverSelectionTimeoutMS=2000,
-                connectTimeoutMS=2000,
-                socketTimeoutMS=int(CALL_TIMEOUT_S * 1000),
-                heartbeatFrequencyMS=2000,
-                maxPoolSize=16,
-            )
-        except (ConfigurationError, PyMongoError) as error:
-            raise ValueError(f"not a MongoDB URL: {error}") from None
-        try:
-            yield cls(client, worker)
-        finally:
-            client.close()
+    async def record(self, endings: Sequence[Ending]) -> dict[str, Ending]:
+        """Record endings, durable when this returns; by turn id, those that were recorded already and are to be used.
 
-    async def ping(self) -> None:
-        """Prove that the database answers."""
-        await self._command({"ping": 1})
-
-    async def recorded(self, job_ids: Sequence[str]) -> dict[str, Outcome]:
-        """Return the outcomes that stand for these jobs; jobs without one are left out."""
-        answer = await self._command(
-            {
-                "find": "outcomes",
-                "filter": {"_id": {"$in": list(job_ids)}},
-                "batchSize": len(job_ids) + 1,
-                "singleBatch": True,
-            }
-        )
-        return {row["_id"]: _outcome(row) for row in answer["cursor"]["firstBatch"]}
-
-    async def record(self, outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
-        """Record outcomes, on disk when this returns; those that stood already, to be adopted, by job id.
-
-        An outcome of this very call that was sent twice because its first answer was lost may be among them.
+        An ending of this very call that was sent twice because its first answer was lost may be among them.
         """
         now = datetime.now(UTC)
-        documents = [
-            {
-                "_id": outcome.job.job_id,
-                "object_id": outcome.job.object_id,
-                "timestamp": outcome.job.timestamp,
-                "status": outcome.ending.value,
-                "sleep_time_used": outcome.sleep_time_used,
-                "attempt": outcome.attempt,
-                "worker": self._worker,
-                "recorded_at": now,
-            }
-            for outcome in outcomes
-        ]
-        answer = await self._write({"insert": "outcomes", "documents": documents, "ordered": False})
-        errors = answer.get("writeErrors", ())
-        for error in errors:
-            if error["code"] != _DUPLICATE_KEY:
-                raise StoreUnavailable(f"insert refused: {error.get('errmsg')}")
-        if not errors:
-            return {}
-        return await self.recorded([outcomes[error["index"]].job.job_id for error in errors])
+        documents = [_document(ending) | {"worker": self._worker, "recorded_at": now} for ending in endings]
+        refused = await self._mongo.insert("outcomes", documents)
+        return await self.recorded([document["_id"] for document in refused]) if refused else {}
 
-    async def set_aside(self, messages: Sequence[SetAside]) -> None:
-        """Keep messages that cannot be understood where they can be read, for 30 days."""
-        if not self._prepared:
-            index = {"key": {"at": 1}, "name": "forget", "expireAfterSeconds": SET_ASIDE_FOR_S}
-            await self._command({"createIndexes": "set_aside", "indexes": [index]})
-            self._prepared = True
+    async def count_runs(self, turn_ids: Sequence[str]) -> dict[str, int]:
+        """Count one more run of each of these turns, durable when this returns; how many there were before.
+
+        Of two that count the same turn at once, both may be told the same number.
+        """
+        rows = await self._mongo.find("runs", {"_id": {"$in": list(turn_ids)}}, uncommitted=True)
+        before = dict.fromkeys(turn_ids, 0) | {row["_id"]: row["runs"] for row in rows}
         now = datetime.now(UTC)
-        documents = [
-            {
-                "_id": message.key,
-                "subject": message.subject,
-                "data": message.data,
-                "reason": message.reason,
-                "at": now,
-            }
-            for message in messages
-        ]
-        # A message that is here already was set aside before its last acknowledgement was lost.
-        await self._write({"insert": "set_aside", "documents": documents, "ordered": False})
+        new = [{"_id": turn_id, "runs": 1, "at": now} for turn_id, count in before.items() if count == 0]
+        refused = {row["_id"] for row in await self._mongo.insert("runs", new)} if new else set()
+        again = [turn_id for turn_id, count in before.items() if count > 0 or turn_id in refused]
+        if again:
+            change = {"$inc": {"runs": 1}, "$set": {"at": now}}
+            await self._mongo.update("runs", {"q": {"_id": {"$in": again}}, "u": change, "multi": True})
+        return before | dict.fromkeys(refused, 1)
 
-    async def _write(self, command: dict[str, object]) -> dict[str, Any]:
-        command["writeConcern"] = self._durable
-        answer = await self._command(command)
-        if problem := answer.get("writeConcernError"):
-            raise StoreUnavailable(f"not on disk: {problem.get('errmsg')}")
-        return answer
+    async def forget(self, turn_ids: Sequence[str]) -> None:
+        """Delete the endings of these turns and how often they were started, durable when this returns."""
+        for start in range(0, len(turn_ids), FORGET_AT_ONCE):
+            some = {"_id": {"$in": list(turn_ids[start : start + FORGET_AT_ONCE])}}
+            for collection in ("outcomes", "runs"):
+                # SecantusDB fails to delete from a collection that does not exist, as one of the two may not.
+                rows = await self._mongo.find(collection, some, {"_id": 1}, uncommitted=True)
+                if rows:
+                    await self._mongo.delete_all(collection, [row["_id"] for row in rows])
 
-    async def _command(self, command: dict[str, Any]) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                try:
-                    return dict(await self._database.command(command, codec_options=self._codec))
-                except ServerSelectionTimeoutError:
-                    raise
-                except AutoReconnect:
-                    # Every command here may be repeated: a second insert finds the first.
-                    return dict(await self._database.command(command, codec_options=self._codec))
-        except (PyMongoError, TimeoutError) as error:
-            raise StoreUnavailable(str(error) or f"no answer within {CALL_TIMEOUT_S:g} s") from error
+    async def dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Store messages that cannot be processed."""
+        await self._mongo.dead_letter(letters, datetime.now(UTC))
 
 
-def _outcome(row: dict[str, Any]) -> Outcome:
-    return Outcome(
-        job=Job(row["_id"], row["object_id"], row["timestamp"]),
-        ending=Ending(row["status"]),
-        sleep_time_used=row["sleep_time_used"],
-        attempt=row["attempt"],
-    )
+def _document(ending: Ending) -> Document:
+    turn = ending.turn
+    document: Document = {
+        "_id": turn.turn_id,
+        "object_id": turn.object_id,
+        "timestamp": turn.timestamp,
+        "status": ending.status.value,
+        "sleep_time_used": ending.sleep_time_used,
+        "attempt": ending.attempt,
+    }
+    if turn.number > 1:
+        document["number"] = turn.number
+    if turn.task is not None:
+        # The input is the api-server's to keep.
+        document |= {"kind": turn.task.kind, "task_attempt": turn.task.attempt}
+    if ending.report is not None:
+        document["report"] = report_document(ending.report)
+    return document
+
+
+def _ending(row: Document) -> Ending:
+    task = Task(row["kind"], "", row["task_attempt"]) if "kind" in row else None
+    job_id = row["_id"].partition(":")[0]
+    turn = Turn(job_id, row["object_id"], row["timestamp"], row.get("number", 1), task)
+    report = report_of(row["report"]) if "report" in row else None
+    return Ending(turn, Status(row["status"]), row["sleep_time_used"], row["attempt"], report)

@@ -1,0 +1,1 @@
+"""The api-server's requests and answers: the only place that knows HTTP's status codes."""

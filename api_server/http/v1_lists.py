@@ -1,0 +1,122 @@
+"""`/v1`, what concerns many jobs: lists, dead letters and the overview."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from api_server.domain import JobRecord, Row
+from api_server.http import links, list_views
+from api_server.http.answers import response_of
+from api_server.http.list_views import DeadLetterList, JobPage, OverviewView
+from api_server.http.parameters import After, Limit, refusals, wanted
+from api_server.http.problems import answered, errors
+from api_server.http.streams import EVENT_STREAM, Streams
+from api_server.http.views import Views
+from api_server.listing import Filters, Listing, cursor_of
+from api_server.overview import Overviews
+from hasty.jobs import DeadLetter
+from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.batching import Overloaded
+
+STREAMED: Final[dict[str, Any]] = {EVENT_STREAM: {"schema": {"type": "string"}}}
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """What answers the requests."""
+
+    listing: Listing
+    overviews: Overviews
+    latest_dead_letters: Callable[[int], Awaitable[Sequence[tuple[datetime, DeadLetter]]]]
+    streams: Streams
+    views: Views
+
+    async def page(self, filters: Filters, after: str | None, limit: int) -> Answer:
+        """Show a page of a list of jobs."""
+        cursor = None if after is None else cursor_of(after)
+        page = await self.listing.page(filters, cursor, limit)
+        return Answer(200, (), list_views.page(page, self.views.job))
+
+    def stream(self, filters: Filters) -> Response:
+        """Stream what changes in a list of jobs."""
+        return self.streams.jobs(lambda record: filters.match(row_of(record), self.views.root_kind))
+
+    async def dead_letters(self, limit: int) -> Answer:
+        """Show the latest dead letters."""
+        return Answer(200, (), list_views.dead_letters(await self.latest_dead_letters(limit)))
+
+    async def overview(self) -> Answer:
+        """Show the overview."""
+        return Answer(200, (), await self.overview_now())
+
+    async def overview_now(self) -> bytes:
+        """Return the overview."""
+        overview = await self.overviews.latest()
+        return list_views.overview(overview, self.views.fleet(overview))
+
+
+def row_of(record: JobRecord) -> Row:
+    """Return what decides whether a job belongs to a list."""
+    job = record.job
+    return Row(
+        job.job_id,
+        job.created_at,
+        job.status,
+        job.task.kind if job.task else None,
+        job.key,
+        job.task.labels if job.task else (),
+        job.batch,
+        job.run,
+    )
+
+
+def add_routes(router: APIRouter, lists: Lists) -> None:
+    """Add the routes of lists."""
+
+    @router.get(
+        "/jobs",
+        operation_id="list_jobs",
+        response_model=JobPage,
+        responses={**refusals(), 200: {"content": STREAMED, "links": links.OF_PAGE}},
+    )
+    async def jobs(
+        request: Request, filters: Annotated[Filters, Depends(wanted)], limit: Limit = 50, after: After = None
+    ) -> Response:
+        """List jobs, newest first; as an event stream: each that is created, and each that has ended."""
+        if accepts_events(request):
+            return opened(partial(lists.stream, filters))
+        return await answered(lists.page(filters, after, limit))
+
+    @router.get("/dead-letters", operation_id="list_dead_letters", response_model=DeadLetterList, responses=refusals())
+    async def dead_letters(limit: Limit = 50) -> Response:
+        """Show the messages that the api-servers could not process, newest first."""
+        return await answered(lists.dead_letters(limit))
+
+    @router.get(
+        "/overview",
+        operation_id="show_overview",
+        response_model=OverviewView,
+        responses={**refusals(), 200: {"content": STREAMED}},
+    )
+    async def overview(request: Request) -> Response:
+        """Show rates, latencies, what waits and who works; as an event stream: once a second."""
+        if accepts_events(request):
+            return opened(partial(lists.streams.ticks, lists.overview_now))
+        return await answered(lists.overview())
+
+
+def opened(open_stream: Callable[[], Response]) -> Response:
+    """Answer with a stream, or with the problem that prevents it."""
+    try:
+        return open_stream()
+    except Overloaded as error:
+        return response_of(errors(error))
+
+
+def accepts_events(request: Request) -> bool:
+    """Whether a caller asks for an event stream."""
+    return EVENT_STREAM in request.headers.get("accept", "")

@@ -1,0 +1,158 @@
+"""The overview: how many jobs came and went in the last minute, how long they took, and what waits now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+from api_server.domain import Lived
+from hasty.jobs import Status
+from hasty.server.mongo import StoreUnavailable
+
+SPAN: Final = timedelta(seconds=60)
+SECOND: Final = timedelta(seconds=1)
+SAMPLE_MAX: Final = 5_000
+"""So many of the jobs that were created in the last minute are looked at, the newest."""
+
+WAITING_MAX: Final = 10_000
+"""Unfinished jobs are counted up to here."""
+
+KEPT_S: Final = 1.0
+RECENT_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quantiles:
+    """Seconds: half, 95 % and 99 % of the jobs took at most so long."""
+
+    p50: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The jobs created in the `span_s` seconds before `at`, by what has become of them.
+
+    `accepted` is the sum of all statuses. With `sampled`, there were more, and these are the newest. `unfinished`
+    counts all jobs that have not ended, however old, up to `WAITING_MAX`. `seconds` has a pair for each second of the
+    span, the oldest first: how many jobs were accepted in it, and how many of the span's jobs ended in it.
+    """
+
+    at: datetime
+    span_s: float
+    accepted: int
+    statuses: dict[Status, int]
+    sampled: bool
+    to_start: Quantiles | None
+    to_end: Quantiles | None
+    unfinished: int
+    seconds: list[tuple[int, int]]
+
+
+class Jobs(Protocol):
+    """What finds jobs; see `api_server.store.overview.OverviewStore`."""
+
+    async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]: ...
+    async def unfinished(self, limit: int) -> int: ...
+
+
+class Overviews:
+    """Makes overviews, one a second at most, however many ask. `now` gives the database's time."""
+
+    def __init__(self, jobs: Jobs, *, now: Callable[[], datetime]) -> None:
+        self._jobs = jobs
+        self._now = now
+        self._latest: Overview | None = None
+        self._until = float("-inf")
+        self._making: asyncio.Task[Overview] | None = None
+        self._unfinished: int | None = None
+        self._count_again_at = float("-inf")
+        self._counting: asyncio.Task[None] | None = None
+
+    def unfinished(self) -> int | None:
+        """Return how many jobs have not ended, as of some seconds ago; None until it is known.
+
+        Whoever asks has them counted again, once a second at most.
+        """
+        now = asyncio.get_running_loop().time()
+        if now >= self._count_again_at and (self._counting is None or self._counting.done()):
+            self._counting = asyncio.create_task(self._count(), name="count unfinished jobs")
+        return self._unfinished if now < self._count_again_at + RECENT_S else None
+
+    async def _count(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            self._unfinished = await self._jobs.unfinished(WAITING_MAX)
+        self._count_again_at = asyncio.get_running_loop().time() + KEPT_S
+
+    async def latest(self) -> Overview:
+        """Return the overview of a second ago at the most.
+
+        Raises:
+            StoreUnavailable: when the database fails.
+        """
+        if self._latest is not None and asyncio.get_running_loop().time() < self._until:
+            return self._latest
+        if self._making is None or self._making.done():
+            self._making = asyncio.create_task(self._make(), name="overview")
+        # Whoever hangs up must not end it for the others.
+        return await asyncio.shield(self._making)
+
+    async def _make(self) -> Overview:
+        now = self._now()
+        jobs = await self._jobs.lived(now - SPAN, now, SAMPLE_MAX)
+        unfinished = await self._jobs.unfinished(WAITING_MAX)
+        span = SPAN if len(jobs) < SAMPLE_MAX else max(now - jobs[-1].created_at, timedelta(milliseconds=1))
+        counted = Counter(job.status for job in jobs)
+        self._latest = Overview(
+            at=now,
+            span_s=span.total_seconds(),
+            accepted=len(jobs),
+            statuses={status: counted[status] for status in Status},
+            sampled=len(jobs) >= SAMPLE_MAX,
+            to_start=quantiles([max(job.started_at - job.created_at.timestamp(), 0) for job in jobs if job.started_at]),
+            to_end=quantiles([(job.ended_at - job.created_at).total_seconds() for job in jobs if job.ended_at]),
+            unfinished=unfinished,
+            seconds=by_second(jobs, now, span),
+        )
+        self._until = asyncio.get_running_loop().time() + KEPT_S
+        return self._latest
+
+
+def by_second(jobs: Sequence[Lived], now: datetime, span: timedelta) -> list[tuple[int, int]]:
+    """Count how many jobs were accepted, and how many of them ended, in each whole second of the span before `now`."""
+    accepted = Counter((now - job.created_at) // SECOND for job in jobs)
+    ended = Counter((now - job.ended_at) // SECOND for job in jobs if job.ended_at is not None)
+    return [(accepted[ago], ended[ago]) for ago in reversed(range(max(span // SECOND, 1)))]
+
+
+def quantiles(seconds: Sequence[float]) -> Quantiles | None:
+    """Return the quantiles of some durations; None where there are none."""
+    if not seconds:
+        return None
+    ordered = sorted(seconds)
+    return Quantiles(*(round(ordered[max(math.ceil(part * len(ordered)) - 1, 0)], 3) for part in (0.5, 0.95, 0.99)))
+
+
+def verdict(overview: Overview, workers: int, silent: Sequence[str]) -> str:
+    """Say in one sentence how things are; `silent` names workers that were heard of lately, but not now."""
+    waiting = overview.unfinished
+    many = f"{waiting:,}" if waiting < WAITING_MAX else f"at least {WAITING_MAX:,}"
+    jobs = f"{many} job{'' if waiting == 1 else 's'}"
+    if not workers and waiting:
+        return f"No worker is heard: {jobs} wait"
+    if not workers:
+        return "No worker is heard, and no job waits"
+    if silent:
+        return f"{', '.join(silent[:3])} {'is' if len(silent) == 1 else 'are'} silent: what they held begins elsewhere"
+    rate = f"{overview.accepted / overview.span_s:,.1f} jobs/s"
+    if overview.statuses[Status.FAILED] and overview.statuses[Status.FAILED] * 2 >= overview.accepted:
+        failed = overview.statuses[Status.FAILED]
+        return f"{failed:,} of {overview.accepted:,} jobs of the last {overview.span_s:.0f} s failed"
+    return f"All is well: {rate}, " + (f"{jobs} under way" if waiting else "nothing waits")

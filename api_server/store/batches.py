@@ -1,0 +1,40 @@
+"""Batches, and the jobs that they made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from api_server.domain import Batch, JobRecord
+from api_server.store.jobs import JobStore
+from hasty.jobs import Status
+from hasty.server.mongo import Mongo
+
+
+class BatchStore:
+    """The batches. Every method raises `StoreUnavailable` when the database fails it in any way."""
+
+    def __init__(self, mongo: Mongo, jobs: JobStore) -> None:
+        self._mongo = mongo
+        self._jobs = jobs
+
+    async def keep(self, batch: Batch, now: datetime) -> None:
+        """Store a batch, durable when this returns; a repetition of its request stores it again."""
+        changes = {"job_ids": list(batch.job_ids), "at": now}
+        await self._mongo.update("batches", {"q": {"_id": batch.batch_id}, "u": {"$set": changes}, "upsert": True})
+
+    async def get(self, batch_id: str) -> Batch | None:
+        """Return a batch, or None when there is none with this id."""
+        found = await self._mongo.find("batches", {"_id": batch_id})
+        return Batch(batch_id, found[0]["job_ids"]) if found else None
+
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
+        """Return the statuses of jobs in their order; unknown ones are left out."""
+        rows = await self._mongo.find("jobs", {"_id": {"$in": list(job_ids)}}, {"_id": 1, "status": 1})
+        found = {row["_id"]: Status(row["status"]) for row in rows}
+        return {job_id: found[job_id] for job_id in job_ids if job_id in found}
+
+    async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
+        """Return everything that is known of jobs, in their order; see `JobStore.records`."""
+        found = await self._jobs.records(job_ids)
+        return {job_id: found[job_id] for job_id in job_ids if job_id in found}

@@ -1,0 +1,37 @@
+"""Ids as people type them: whole, or as much of the end or the beginning as is unique among the newest jobs."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from hasty.cli.exits import NO_SUCH_JOB, USAGE, leave
+from hasty.client.calls import JOB_ID
+
+if TYPE_CHECKING:
+    from hasty.client import Hasty
+
+LOOKED_AT: Final = 1_000
+"""So many jobs are looked at, the newest first."""
+
+NAMED: Final = 5
+
+_PART: Final = re.compile(r"[0-9a-f-]{4,35}")
+
+
+def resolve(client: Hasty, text: str) -> str:
+    """Return the id of the job that is meant; exits where there is none, or more than one."""
+    part = text.lower()
+    if JOB_ID.fullmatch(part):
+        return part
+    if not _PART.fullmatch(part):
+        leave(f"{text!r} is no job's id: give it whole, or at least 4 digits of its end or beginning", NO_SUCH_JOB)
+    seen = list(client.jobs(limit=LOOKED_AT))
+    found = [job for job in seen if job.id.endswith(part) or job.id.startswith(part)]
+    if not found:
+        since = f" back to {seen[-1].created_at:%Y-%m-%d %H:%M:%S} UTC" if len(seen) == LOOKED_AT else ""
+        leave(f"of the newest {len(seen)} jobs{since}, none has the id {text}: give the whole id", NO_SUCH_JOB)
+    if len(found) > 1:
+        some = ", ".join(f"{job.id} ({job.kind})" for job in found[:NAMED])
+        leave(f"{text} may be {len(found)} jobs, such as {some}: give more of the id", USAGE)
+    return found[0].id

@@ -1,0 +1,34 @@
+"""An answer to a request, and its bytes."""
+
+import json
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+_STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+class Answer(NamedTuple):
+    """An answer to a request: status code, headers beside the content's type and length, JSON of some type."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    media_type: str = "application/json"
+
+
+def refusal(status: HTTPStatus, text: str) -> Answer:
+    """Refuse a request before it reaches the application."""
+    return Answer(status, (), json.dumps({"message": text}, separators=(",", ":")).encode())
+
+
+def written(answer: Answer, *, closing: bool) -> bytes:
+    """Return the bytes of an answer; `closing` tells the caller that the connection ends with it."""
+    return b"".join(
+        [
+            _STATUS_LINES[answer.status],
+            b"content-type: %b\r\ncontent-length: %d\r\n" % (answer.media_type.encode(), len(answer.body)),
+            *[f"{name}: {value}\r\n".encode("latin-1") for name, value in answer.headers],
+            b"connection: close\r\n\r\n" if closing else b"\r\n",
+            answer.body,
+        ]
+    )

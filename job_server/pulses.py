@@ -1,0 +1,80 @@
+"""Pulses: what this job-server is and runs, told once a second to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
+
+from hasty.jobs import Kind
+from job_server.held import Held, HeldTurns
+from job_server.runs import Progress
+
+PULSE_SUBJECT: Final = "hasty.pulse"
+EVERY_S: Final = 1.0
+RUNNING_IN_A_PART: Final = 2_000
+"""Turns in one message, so that it stays below the broker's limit whatever their notes."""
+
+
+class Executor(Protocol):
+    """What runs handlers; see `job_server.execution.Executor`."""
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]: ...
+    @property
+    def progress(self) -> Mapping[str, Progress]: ...
+
+
+async def send_pulses(
+    send: Callable[[bytes], Awaitable[None]],
+    held: HeldTurns,
+    executor: Executor,
+    free_slots: Callable[[str], int],
+    free_places: Callable[[], int],
+    *,
+    worker: str,
+    now_s: Callable[[], float],
+) -> None:
+    """Tell for ever; a message that cannot be sent is not missed, the next one has everything.
+
+    `free_slots` gives a kind's share of the free places, `free_places` all of them.
+    """
+    while True:
+        for part in parts(held, executor, free_slots, free_places(), worker=worker, now_s=now_s()):
+            await send(part)
+        await asyncio.sleep(EVERY_S)
+
+
+def parts(
+    held: HeldTurns, executor: Executor, free_slots: Callable[[str], int], free: int, *, worker: str, now_s: float
+) -> Iterator[bytes]:
+    """Write a pulse: one message, or several when much is running."""
+    loop_s = asyncio.get_running_loop().time()
+    progress = executor.progress
+    running = [
+        _running(one, now_s - (loop_s - one.began), progress.get(one.turn.turn_id))
+        for one in held
+        if one.turn.task is not None and one.stop is not None
+    ]
+    count = max(1, -(-len(running) // RUNNING_IN_A_PART))
+    for n in range(count):
+        yield json.dumps(
+            {
+                "worker": worker,
+                "at": round(now_s, 3),
+                "kinds": {name: kind.version for name, kind in executor.kinds.items()},
+                "slots": {name: free_slots(name) for name in executor.kinds},
+                "free": free,
+                "held": len(held),
+                "running": running[n * RUNNING_IN_A_PART : (n + 1) * RUNNING_IN_A_PART],
+                "part": [n, count],
+            },
+            separators=(",", ":"),
+        ).encode()
+
+
+def _running(held: Held, started_at: float, progress: Progress | None) -> list[Any]:
+    attempt = 1 if held.turn.task is None else held.turn.task.attempt
+    done, note = (None, None) if progress is None else (progress.done, progress.note)
+    return [held.turn.job_id, held.turn.number, attempt, held.run, round(started_at, 3), done, note]
