@@ -1,0 +1,22 @@
+// Messages that could not be processed.
+
+import { html } from "../vendor/lit-html/lit-html.js";
+import { get, Resource } from "../api.js";
+import { ago, count } from "../format.js";
+import { empty, loaded, time } from "../parts.js";
+
+export function deadLetters({ draw }) {
+  const list = new Resource(() => get("/v1/dead-letters?limit=200"), draw);
+  list.refresh();
+  return {
+    tick: () => list.every(5000),
+    view: () => html`<h1>Dead letters</h1>
+      <p class="note">Messages that the api-servers could not process, with the reason; they are kept for 30 days. Those of the job-servers are in their own database.</p>
+      ${loaded(list, ({ data }) => (data.length ? letters(data) : empty("No dead letters", html`<p>Every message could be processed. There is nothing to do.</p>`)))}`,
+  };
+}
+
+const letters = (data) => html`<ul class="letters">${data.map((letter) => html`<li class="card">
+  <h2>${letter.reason}</h2>
+  <dl class="facts"><div><dt>came</dt><dd>${time(letter.at)} (${ago(letter.at)})</dd></div><div><dt>on</dt><dd><code>${letter.subject}</code></dd></div><div><dt>size</dt><dd>${count(letter.bytes)} bytes</dd></div></dl>
+  <details><summary>What it says</summary><pre tabindex="0">${letter.data}</pre></details></li>`)}</ul>`;
