@@ -2,14 +2,15 @@
 """Makes the logins of the system's own NATS and MongoDBs, each once, and hands everyone the ones they need.
 
     make_credentials.py                 make what is missing; what exists stays as it is
-    make_credentials.py rotate LOGIN    make another user, and keep the old one beside it as LOGIN.previous
-    make_credentials.py settle LOGIN    forget the old one
+    make_credentials.py rotate LOGIN... make another user, and keep the old one beside it as LOGIN.previous
+    make_credentials.py settle LOGIN... forget the old one
 
 The logins themselves live in /credentials/logins, which nobody else mounts. From them the folder of each consumer, a
 volume of its own, is written anew at every run, so that a lost volume heals. containers/credentials/rotate calls
 `rotate` and `settle`.
 """
 
+import json
 import os
 import secrets
 import sys
@@ -19,10 +20,20 @@ from typing import NamedTuple
 
 ROOT = Path("/credentials")
 NATS_USERS = ("api", "setup", "job")
+# What each listens to besides its own inboxes.
+NATS_SUBSCRIPTIONS = {
+    "api": ("hasty.pulse", "hasty.forgot", "hasty.applied"),
+    "setup": ("hasty.set_up",),
+    "job": ("hasty.cancel", "hasty.forget", "hasty.holds"),
+}
 # By login: the service that uses it and the name of the service's database.
 DATABASES = {"api-mongo": ("api-server", "hasty_api"), "job-mongo": ("job-server", "hasty_job")}
-LOGINS = (*(f"nats-{user}" for user in NATS_USERS), *DATABASES)
+# Beside its service's login, each database has one of an administrator, which no service sees.
+ROOT_OF = {name: f"{name}-root" for name in DATABASES}
+LOGINS = (*(f"nats-{user}" for user in NATS_USERS), *DATABASES, *ROOT_OF.values())
 PREVIOUS = ".previous"
+# What version 0.1 gave to services that must not have it any more.
+STALE = ("api-server/nats_setup_url", "api-server/mongo_url.previous", "job-server/mongo_url.previous")
 # The official MongoDB image runs as this group; the container's `group_add` lets us give it files.
 MONGO_GROUP = 999
 
@@ -36,7 +47,7 @@ class Login(NamedTuple):
 
 def fresh(name: str, *, first: bool) -> Login:
     """A login nobody knows yet; the user's name tells it from the one it replaces."""
-    user = "hasty" if name in DATABASES else name.removeprefix("nats-")
+    user = "hasty-root" if name in ROOT_OF.values() else DATABASES.get(name, (name.removeprefix("nats-"),))[0]
     return Login(user if first else f"{user}-{secrets.token_hex(4)}", secrets.token_urlsafe(32))
 
 
@@ -85,28 +96,38 @@ def nats_users(logins: Mapping[str, Login]) -> str:
             lines += [
                 f'{prefix}{user}_user: "{login.user}"',
                 f'{prefix}{user}_password: "{login.password}"',
-                f'{prefix}{user}_inbox: ["_INBOX_{login.user}.>"]',
+                f"{prefix}{user}_subscribe: {json.dumps([f'_INBOX_{login.user}.>', *NATS_SUBSCRIPTIONS[user]])}",
             ]
     return "\n".join(lines) + "\n"
 
 
 def hand_out() -> None:
-    """Write what the consumers read; while a database's login is being replaced, its service sees the old one too."""
+    """Write what the consumers read. Only who makes a database's users sees the logins that are being replaced."""
     names = [name for name in (*LOGINS, *(name + PREVIOUS for name in LOGINS)) if stored(name).exists()]
     logins = {name: read(name) for name in names}
     write(ROOT / "api-server/nats_url", nats_url(logins["nats-api"]))
-    write(ROOT / "api-server/nats_setup_url", nats_url(logins["nats-setup"]))
+    write(ROOT / "set-up/nats_url", nats_url(logins["nats-setup"]))
     write(ROOT / "job-server/nats_url", nats_url(logins["nats-job"]))
     write(ROOT / "nats/users.conf", nats_users(logins))
     for name, (service, database) in DATABASES.items():
-        write(ROOT / name / "username", logins[name].user, MONGO_GROUP)
-        write(ROOT / name / "password", logins[name].password, MONGO_GROUP)
+        root = ROOT_OF[name]
+        write(ROOT / name / "username", logins[root].user, MONGO_GROUP)
+        write(ROOT / name / "password", logins[root].password, MONGO_GROUP)
         write(ROOT / service / "mongo_url", mongo_url(logins[name], name, database))
-        old = ROOT / service / f"mongo_url{PREVIOUS}"
-        if name + PREVIOUS in logins:
-            write(old, mongo_url(logins[name + PREVIOUS], name, database))
-        else:
-            old.unlink(missing_ok=True)
+        wanted = {
+            "address": f"{name}:27017",
+            "database": database,
+            "roots": [login._asdict() for login in new_and_previous(logins, root)],
+            "users": [login._asdict() for login in new_and_previous(logins, name)],
+        }
+        write(ROOT / f"{name}-users/wanted.json", json.dumps(wanted))
+    for stale in STALE:
+        (ROOT / stale).unlink(missing_ok=True)
+
+
+def new_and_previous(logins: Mapping[str, Login], name: str) -> list[Login]:
+    """A login, and the one it replaces, if it is being replaced."""
+    return [logins[key] for key in (name, name + PREVIOUS) if key in logins]
 
 
 def make(name: str) -> None:
@@ -114,6 +135,22 @@ def make(name: str) -> None:
     if not stored(name).exists():
         write(stored(name), " ".join(fresh(name, first=True)))
         print(f"made {name}")
+
+
+def part_root(name: str) -> None:
+    """Part the administrator of a database from its service: up to version 0.1 they had one login.
+
+    That one stays as the previous administrator, so that the new one can be made with it, until it is rotated.
+    """
+    root = ROOT_OF[name]
+    if not stored(name).exists() or stored(root).exists():
+        return
+    # The new administrator is written last: then all is done, and before, everything is repeated.
+    if not stored(root + PREVIOUS).exists():
+        write(stored(root + PREVIOUS), " ".join(read(name)))
+    write(stored(name), " ".join(fresh(name, first=False)))
+    write(stored(root), " ".join(fresh(root, first=False)))
+    print(f"parted {root} from {name}")
 
 
 def rotate(name: str) -> None:
@@ -136,14 +173,18 @@ def main(arguments: list[str]) -> int:
     """Do what the command line says; 2 for a command line that says nothing we know."""
     match arguments:
         case []:
+            for name in DATABASES:
+                part_root(name)
             for name in LOGINS:
                 make(name)
-        case ["rotate", name] if name in LOGINS:
-            rotate(name)
-        case ["settle", name] if name in LOGINS:
-            settle(name)
+        case ["rotate", *names] if names and set(names) <= set(LOGINS):
+            for name in names:
+                rotate(name)
+        case ["settle", *names] if names and set(names) <= set(LOGINS):
+            for name in names:
+                settle(name)
         case _:
-            print(f"usage: make_credentials.py [rotate|settle {{{'|'.join(LOGINS)}}}]", file=sys.stderr)
+            print(f"usage: make_credentials.py [rotate|settle {{{'|'.join(LOGINS)}}}...]", file=sys.stderr)
             return 2
     hand_out()
     return 0
