@@ -1,6 +1,7 @@
 """What all tests share: which of them run, in which order, and which of them go to one worker."""
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +15,9 @@ LONG_FOLDERS = (SHARED_SYSTEM, "tests/faults/")
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marks of this suite, and take slowness for no failure: the machine may be busy with other tests."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As when a shell started these tests in the background: everything they start would be deaf to Ctrl-C as well.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("busy machine")
     config.addinivalue_line(

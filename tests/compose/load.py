@@ -113,11 +113,11 @@ async def exactly_once(project: Project, load: Load, *, within_s: float = 60.0) 
     kept = {outcome["_id"]: (outcome["status"], outcome["sleep_time_used"]) for outcome in job_side["outcomes"]}
     assert told == kept, f"the books differ: {dict(list(told.items() ^ kept.items())[:6])}"
     assert {status for status, _ in kept.values()} == {"finished"}
-    assert (api["set_aside"], job_side["set_aside"]) == (0, 0), "a message was set aside"
+    assert (api["dead_letters"], job_side["dead_letters"]) == (0, 0), "there are dead letters"
     await eventually(lambda: _nothing_pending(project), within_s=20, every_s=0.5)
 
 
 async def _nothing_pending(project: Project) -> bool:
-    backlog = await project.ask_inside("api-server", "nats_backlog.py")
+    backlog = await project.ask_inside("set-up", "nats_backlog.py")
     assert not any(backlog.values()), backlog
     return True

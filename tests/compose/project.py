@@ -12,7 +12,9 @@ from tests.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).parent / "inside"
-SERVICES = ("api-mongo", "api-server", "job-mongo", "job-server", "nats", "nginx")
+SERVICES = ("api-mongo", "api-server", "job-mongo", "job-server", "nats", "nginx", "set-up")
+ONE_SHOTS = ("credentials", "api-mongo-users", "job-mongo-users")
+"""Services that do their part and end."""
 
 
 async def command(*arguments: str, environment: Mapping[str, str] | None = None, stdin: bytes = b"") -> str:

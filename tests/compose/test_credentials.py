@@ -8,7 +8,7 @@ from tests.eventually import eventually
 async def secrets(project: Project) -> dict[str, str]:
     """Every address and password, by the container's service and the file's name."""
     found = {}
-    for service in ("api-server", "job-server", "api-mongo", "job-mongo"):
+    for service in ("api-server", "job-server", "set-up", "api-mongo", "job-mongo"):
         container = (await project.containers(service))[0]
         read = "cd /run/credentials && for file in *; do echo $file $(cat $file); done"
         for line in (await command("docker", "exec", container, "sh", "-c", read)).splitlines():
@@ -28,14 +28,14 @@ async def test_the_brokers_passwords_are_rotated_under_load(project: Project) ->
     after = await secrets(project)
     assert {name for name in before if before[name] != after[name]} == {
         "api-server/nats_url",
-        "api-server/nats_setup_url",
+        "set-up/nats_url",
         "job-server/nats_url",
     }
     assert load.failures == []
     await exactly_once(project, load)
 
 
-async def test_a_broker_whose_passwords_were_rotated_is_started_again_when_it_crashes(project: Project) -> None:
+async def test_broker_with_rotated_passwords_restarts_after_a_crash(project: Project) -> None:
     """A signal sent by the engine would make it a container that was stopped by hand."""
     await project.script("containers/credentials/rotate", "nats")
     (broker,) = await project.containers("nats")

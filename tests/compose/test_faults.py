@@ -57,7 +57,7 @@ async def test_a_crash_of_everything_at_once_heals_by_itself(project: Project) -
     await exactly_once(project, load, within_s=90)
 
 
-async def test_a_job_server_frozen_beyond_the_acknowledgement_wait_does_no_job_twice(project: Project) -> None:
+async def test_job_server_frozen_beyond_the_ack_wait_does_no_job_twice(project: Project) -> None:
     """Others take its jobs over; when it thaws, it finds their outcomes and adopts them."""
     victim = (await project.containers("job-server"))[0]
     async with Load.steady(project.url) as load:
@@ -84,7 +84,7 @@ async def test_a_job_server_frozen_beyond_the_acknowledgement_wait_does_no_job_t
 async def test_a_job_server_cut_off_from_the_broker_costs_no_job(project: Project) -> None:
     """Nothing is closed, nothing answers: only silence tells."""
     victim = (await project.containers("job-server"))[0]
-    network = f"{project.name}_messages"
+    network = f"{project.name}_job-messages"
     async with Load.steady(project.url) as load:
         await load.flows()
         await command("docker", "network", "disconnect", network, victim)

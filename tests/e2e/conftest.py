@@ -7,7 +7,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack import Stack
+from hasty.server.local_stack import Stack
 from tests.e2e.client import Hasty
 from tests.e2e.stacks import System, running
 

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import httpx
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from local_stack import Child, Stack, StackConfig
+from hasty.server.local_stack import Child, Stack, StackConfig
 
 SERVICES = ("api-server", "job-server")
 
@@ -71,3 +73,16 @@ async def metric(ports: httpx.AsyncClient, child: Child, name: str) -> float:
 async def metrics(ports: httpx.AsyncClient, children: Iterable[Child], name: str) -> list[float]:
     """A metric of several services, in their order."""
     return [await metric(ports, child, name) for child in children]
+
+
+def connections(pid: int | None) -> int:
+    """How many connections the listener of a process has."""
+    found = psutil.Process(pid).net_connections(kind="tcp")
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == _port(found) for connection in found
+    )
+
+
+def _port(found: list[Any]) -> int:
+    [port] = {connection.laddr.port for connection in found if connection.status == psutil.CONN_LISTEN}
+    return int(port)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack import Stack
+from hasty.server.local_stack import Stack
 from tests.e2e.client import Hasty
 from tests.e2e.stacks import metrics, running, services
 from tests.eventually import eventually
@@ -64,7 +64,7 @@ async def test_the_jobs_of_a_killed_job_server_are_finished_by_another(
     await hasty.finished(job_ids, within_s=RECOVERED_WITHIN_S)
 
 
-async def test_the_jobs_of_killed_job_servers_are_finished_after_their_return(
+async def test_jobs_of_killed_job_servers_finish_after_their_restart(
     stack: Stack, hasty: Hasty, ports: httpx.AsyncClient
 ) -> None:
     """With every job-server gone the jobs wait for the first that is back."""

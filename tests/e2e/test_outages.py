@@ -8,7 +8,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack import Child, Stack
+from hasty.server.local_stack import Child, Stack
 from tests.e2e.client import Hasty, new_object_id
 from tests.e2e.stacks import running, services
 from tests.eventually import eventually
@@ -89,7 +89,7 @@ async def test_jobs_survive_the_loss_of_everything_the_broker_knew(stack: Stack,
     await hasty.finished(job_ids, within_s=OVERDUE_S + 20)
 
 
-async def test_an_empty_broker_is_made_usable_again_under_running_services(
+async def test_running_services_set_up_an_empty_broker_again(
     stack: Stack, hasty: Hasty, lives: dict[str, int | None]
 ) -> None:
     """Stream and consumers come back without a restart of ours."""
@@ -145,12 +145,12 @@ async def test_without_its_database_a_job_server_waits(
 ) -> None:
     """Jobs are accepted and processing meanwhile, and finished after its return."""
     [worker], database = services(stack, "job-server"), stack.children["job-mongo"]
-    said_before = worker.log.read_text().count("jobs_not_begun")
+    said_before = worker.log.read_text().count("jobs_not_started")
     await database.stay_down()
     try:
         job_ids = await hasty.create_many(10)
         # It was given the jobs, and has found out that it cannot begin them.
-        await eventually(lambda: worker.log.read_text().count("jobs_not_begun") > said_before, within_s=20)
+        await eventually(lambda: worker.log.read_text().count("jobs_not_started") > said_before, within_s=20)
         assert {(await hasty.job(job_id))["status"] for job_id in job_ids} == {"processing"}
     finally:
         await database.start()

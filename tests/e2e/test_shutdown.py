@@ -9,7 +9,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack import Stack
+from hasty.server.local_stack import Stack
 from tests.e2e.client import Hasty, new_object_id
 from tests.e2e.stacks import metric, metrics, running, services
 from tests.eventually import eventually
@@ -76,7 +76,7 @@ async def more(answers: Sized, count: int) -> None:
     await eventually(lambda: len(answers) >= wanted)
 
 
-async def test_api_servers_that_leave_one_after_the_other_fail_no_request(stack: Stack, hasty: Hasty) -> None:
+async def test_stopping_api_servers_in_turn_fails_no_request(stack: Stack, hasty: Hasty) -> None:
     """A rolling restart under load: every request is answered 201, and both leave with 0."""
     async with load(hasty, callers=8) as answers:
         for api_server in services(stack, "api-server"):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.faults.checker import (
-    AsideDoc,
+from tests.chaos.checker import (
     Consumer,
+    DeadLetterDoc,
     Facts,
     JobDoc,
     OutcomeDoc,
@@ -19,35 +20,31 @@ from tests.faults.checker import (
     Vitals,
     judge,
 )
-from tests.faults.history import Fault, History, Post, Sent, Sight
-from tests.faults.story import tell
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+from tests.chaos.history import Fault, History, Post, Sent, Sight
+from tests.chaos.timeline import tell
 
 RULES = Rules(cooldown_s=10)
 JOB = JobDoc("job-1", "x", 1, "finished", 100.5, 0.2, 1, due=False)
 OUTCOME = OutcomeDoc("job-1", "x", "finished", 0.2, "w", 1)
 POST = Post(100, 101, "x", 201, "job-1")
 SIGHT = Sight(102, 102.1, "job-1", 200, "finished", 0.2, 100)
-NONSENSE = Sent(100, "job:created", b"?", "nonsense", aside=True)
+MALFORMED = Sent(100, "job:created", b"?", "malformed", dead_letter=True)
 HELD = Vitals(rss_mib=60, descriptors=40, tasks=12)
 
 Breach = tuple["History", "Facts"]
 
 
 def clean() -> Breach:
-    """Make a run in which all is as it should be: one job, a refusal, an unanswered request, nonsense set aside."""
+    """Make a run in which all is as it should be: one job, a refusal, an unanswered request, a dead letter."""
     history = History(
         posts=[POST, Post(101, 101.1, "x", 400, "job-1", "wait"), Post(100, 104, "y", None)],
         sights=[Sight(101, 101.1, "job-1", 200, "processing", 0, 100), SIGHT],
-        sent=[NONSENSE],
+        sent=[MALFORMED],
     )
     facts = Facts(
         jobs=[JOB, replace(JOB, job_id="job-2", object_id="y", status="cancelled", sleep_s=0.4)],
         outcomes=[OUTCOME, replace(OUTCOME, job_id="job-2", object_id="y", status="cancelled", sleep_s=0.4)],
-        aside=[AsideDoc("job:created", b"?", "no JSON")],
+        dead_letters=[DeadLetterDoc("job:created", b"?", "no JSON")],
         consumers=[Consumer("job-created-group", 0, 0)],
         processes=[Process("api-server-1", HELD, HELD, (-9, 0))],
         journalled=3,
@@ -56,7 +53,7 @@ def clean() -> Breach:
 
 
 def test_a_clean_run_has_no_violation() -> None:
-    """Refusals within the cooldown, silence that made a job, set-aside nonsense: all that is allowed."""
+    """Refusals within the cooldown, silence that made a job, a dead letter: all that is allowed."""
     history, facts = clean()
 
     assert judge(history, facts, RULES) == []
@@ -116,9 +113,15 @@ BREACHES: dict[str, tuple[str, Callable[[History, Facts], Breach]]] = {
     "memory grows": ("I6", _process(Process("p", HELD, replace(HELD, rss_mib=200)))),
     "descriptors grow": ("I6", _process(Process("p", HELD, replace(HELD, descriptors=140)))),
     "tasks grow": ("I6", _process(Process("p", HELD, replace(HELD, tasks=100)))),
-    "nonsense is not set aside": ("I7", lambda h, f: (h, replace(f, aside=[]))),
-    "nonsense is set aside twice": ("I7", lambda h, f: (h, replace(f, aside=[*f.aside, *f.aside]))),
-    "sense is set aside": ("I7", lambda h, f: (h, replace(f, aside=[*f.aside, AsideDoc("s", b"sense", "r")]))),
+    "malformed is not dead-lettered": ("I7", lambda h, f: (h, replace(f, dead_letters=[]))),
+    "malformed is dead-lettered twice": (
+        "I7",
+        lambda h, f: (h, replace(f, dead_letters=[*f.dead_letters, *f.dead_letters])),
+    ),
+    "sense is dead-lettered": (
+        "I7",
+        lambda h, f: (h, replace(f, dead_letters=[*f.dead_letters, DeadLetterDoc("s", b"sense", "r")])),
+    ),
     "a POST makes a 500": ("I8", _posts(Post(130, 131, "z", 500))),
     "a GET makes a 500": ("I8", _sights(Sight(130, 131, "job-1", 500))),
     "a process leaves unasked": ("I8", _process(Process("p", exits=(0, 1)))),
@@ -128,12 +131,12 @@ BREACHES: dict[str, tuple[str, Callable[[History, Facts], Breach]]] = {
 
 @pytest.mark.parametrize("name", BREACHES)
 def test_the_judge_objects(name: str) -> None:
-    """Each breach is found, and under its own law."""
-    law, breach = BREACHES[name]
+    """Each breach is found, and under its own invariant."""
+    invariant, breach = BREACHES[name]
 
     violations = judge(*breach(*clean()), RULES)
 
-    assert law in {violation.law for violation in violations}
+    assert invariant in {violation.invariant for violation in violations}
 
 
 def test_requests_that_overlap_may_be_answered_in_any_order() -> None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from tests.faults.disks import CannotMount, Disk
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.chaos.disks import CannotMount, Disk
 
 
 async def test_a_full_disk_refuses_and_a_free_one_takes(tmp_path: Path) -> None:

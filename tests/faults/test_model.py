@@ -1,4 +1,4 @@
-"""The real services in a world that loses, repeats and reorders: hypothesis looks for a story that breaks a law.
+"""The real services in a world that loses, repeats and reorders: hypothesis looks for a story that breaks an invariant.
 
 A failing story is shrunk to the fewest steps and printed as a list of calls, to be kept as a test of its own.
 """
@@ -6,8 +6,9 @@ A failing story is shrunk to the fewest steps and printed as a list of calls, to
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import structlog
@@ -22,14 +23,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from messaging.events import JobFacts, Outgoing, Subject, encode
-from tests.fakes import FakeJobStore, FakeOutcomeStore, Fate
-from tests.faults.checker import TERMINAL, Rules, judge
-from tests.faults.history import Sent
+from hasty.jobs import Ending, Status, Turn
+from hasty.server.messaging.events import Outgoing, Subject, announcement
+from tests.chaos.checker import TERMINAL, Rules, judge
+from tests.chaos.history import Sent
+from tests.fakes import FakeEndingStore, FakeJobStore, Fate
 from tests.faults.world import API_SERVERS, COOLDOWN_S, JOB_SERVERS, SUBJECTS, World, published
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 RULES = Rules(cooldown_s=COOLDOWN_S, clock_tolerance_s=0.1)
 STORIES = 200
@@ -41,8 +40,8 @@ job_numbers = st.integers(0, JOB_SERVERS - 1)
 fates = st.lists(st.sampled_from([Fate.LOST, Fate.UNANSWERED, Fate.STORED]), min_size=1, max_size=4)
 
 
-class Life(RuleBasedStateMachine):
-    """Everything that may happen, in any order; the laws are judged after each story, some after each step."""
+class Life(RuleBasedStateMachine):  # long: a rule for each event
+    """Everything that may happen, in any order; the invariants are judged after each story, some after each step."""
 
     world: World
 
@@ -131,12 +130,12 @@ class Life(RuleBasedStateMachine):
 
     @precondition(lambda self: self.world.broker.usable)
     @rule(subject=st.sampled_from(SUBJECTS), data=st.binary(max_size=20))
-    def tell_nonsense(self, subject: Subject, data: bytes) -> None:
+    def tell_malformed(self, subject: Subject, data: bytes) -> None:
         """A message that means nothing; the broker is not lost before it is read."""
         marked = b"%d " % len(self.world.history.sent) + data
         self.world.broker.fate = lambda _message: Fate.STORED
         assert self.world.broker.store(Outgoing(subject.value, marked))
-        self.world.history.sent.append(Sent(0, subject.value, marked, "nonsense", aside=True))
+        self.world.history.sent.append(Sent(0, subject.value, marked, "malformed", dead_letter=True))
         self.world.heal()
         self.world.pass_time(30)
 
@@ -146,9 +145,8 @@ class Life(RuleBasedStateMachine):
         """An outcome that contradicts an ended job."""
         job_id = data.draw(st.sampled_from(sorted(self.ended)))
         job = self.world.jobs.jobs[job_id]
-        subject = Subject.CANCELLED if job.status.value == "finished" else Subject.FINISHED
-        lie = JobFacts(job_id, job_id, job.run.object_id, subject.value.partition(":")[2], 1, 99)
-        self.world.broker.store(Outgoing(subject.value, encode(subject, lie)))
+        other = Status.CANCELLED if job.status is Status.FINISHED else Status.FINISHED
+        self.world.broker.store(announcement(Ending(Turn(job_id, job.object_id, 1), other, 99)))
 
     # -- databases ------------------------------------------------------------------------------------------------
 
@@ -166,7 +164,7 @@ class Life(RuleBasedStateMachine):
         left = list(coming)
         getattr(self.world, which).fate = lambda _method: left.pop() if left else Fate.STORED
 
-    # -- the laws -------------------------------------------------------------------------------------------------
+    # -- the invariants -----------------------------------------------------------------------------------------------
 
     @invariant()
     def what_has_ended_stays(self) -> None:
@@ -180,7 +178,7 @@ class Life(RuleBasedStateMachine):
         self.ended = {job_id: job for job_id, job in self.world.jobs.jobs.items() if job.status.value in TERMINAL}
 
     def teardown(self) -> None:
-        """All laws, once everything has healed and come to rest."""
+        """All invariants, once everything has healed and come to rest."""
         if not hasattr(self, "world"):
             return
         try:
@@ -218,28 +216,28 @@ TestLife.settings = settings(
 
 
 def _no_adoption(monkeypatch: pytest.MonkeyPatch) -> None:
-    record = FakeOutcomeStore.record
+    record = FakeEndingStore.record
 
-    async def recorded(_self: FakeOutcomeStore, _job_ids: object) -> dict[str, Any]:
+    async def recorded(_self: FakeEndingStore, _job_ids: object) -> dict[str, Any]:
         return {}
 
-    async def record_and_ignore(self: FakeOutcomeStore, outcomes: Any) -> dict[str, Any]:
+    async def record_and_ignore(self: FakeEndingStore, outcomes: Any) -> dict[str, Any]:
         await record(self, outcomes)
         return {}
 
-    monkeypatch.setattr(FakeOutcomeStore, "recorded", recorded)
-    monkeypatch.setattr(FakeOutcomeStore, "record", record_and_ignore)
+    monkeypatch.setattr(FakeEndingStore, "recorded", recorded)
+    monkeypatch.setattr(FakeEndingStore, "record", record_and_ignore)
 
 
 def _no_unique_index(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fakes._same_place", lambda _one, _other: False)
+    monkeypatch.setattr("tests.fakes.databases._same_place", lambda _one, _other: False)
 
 
 def _no_rescue(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sweep(_self: object) -> int:
         return 0
 
-    monkeypatch.setattr("api_server.service.Service.sweep", sweep)
+    monkeypatch.setattr("api_server.outbox.Outbox.sweep", sweep)
 
 
 def _no_conditional_update(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +255,7 @@ def _no_conditional_update(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_model_misses_a_guard(
     remove: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model that cannot fail proves nothing: without a guard it finds a story soon."""
+    """A model that cannot fail proves nothing: without a safeguard it finds a story soon."""
     remove(monkeypatch)
     few = settings(TestLife.settings, max_examples=400, phases=[Phase.generate], derandomize=True, database=None)
 

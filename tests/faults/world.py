@@ -9,27 +9,44 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import selectors
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from api_server.errors import StoreUnavailable, TooSoonError
-from api_server.service import Service as ApiService
-from job_server.agenda import Agenda
+from api_server.admission import Admission
+from api_server.endings import Endings
+from api_server.errors import TooSoonError
+from api_server.kinds import Kinds
+from api_server.outbox import Outbox
+from hasty.jobs import Ending, Status
+from hasty.server.messaging.connection import BrokerUnavailable
+from hasty.server.messaging.dead_letters import DeadLetters
+from hasty.server.messaging.delivery import Delivery
+from hasty.server.messaging.events import Subject
+from hasty.server.messaging.topology import (
+    DURABLES,
+    JOB_AGAIN,
+    JOB_CANCEL,
+    JOB_CANCELLED,
+    JOB_CREATED,
+    JOB_FAILED,
+    JOB_FINISHED,
+    KIND_ANNOUNCED,
+    Durable,
+)
+from hasty.server.mongo import StoreUnavailable
+from hasty.server.runtime.batching import Overloaded
+from hasty.server.runtime.timers import TimerQueue
+from job_server.cancellations import Cancellations
 from job_server.domain import choose_sleep_s
+from job_server.execution import Executor
+from job_server.handlers import HandlerWork
 from job_server.service import Service as JobService
 from job_server.work import sleeping
-from messaging.events import Subject
-from messaging.jetstream import BrokerUnavailable
-from messaging.topology import DURABLES, JOB_CREATED
-from tests.fakes import FakeBroker, FakeJetStream, FakeJobStore, FakeOutcomeStore
-from tests.faults.checker import AsideDoc, Consumer, Facts, JobDoc, OutcomeDoc
-from tests.faults.history import History, Post
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from job_server.domain import Outcome
+from tests.chaos.checker import Consumer, DeadLetterDoc, Facts, JobDoc, OutcomeDoc
+from tests.chaos.history import History, Post
+from tests.fakes import FakeBroker, FakeEndingStore, FakeJetStream, FakeJobStore, FakeKindStore, FakeLeaseStore
+from tests.faults.jumping import Gate, JumpingLoop
 
 EPOCH: Final = datetime(2030, 1, 1, tzinfo=UTC)
 COOLDOWN_S: Final = 20.0
@@ -42,57 +59,14 @@ ENSURE_EVERY_S: Final = 2.0
 LOOK_EVERY_S: Final = 2.0
 API_SERVERS: Final = 2
 JOB_SERVERS: Final = 2
+ENDINGS: Final = {
+    Status.FINISHED: JOB_FINISHED,
+    Status.FAILED: JOB_FAILED,
+    Status.CANCELLED: JOB_CANCELLED,
+    Status.PROCESSING: JOB_AGAIN,
+}
 QUIET_AFTER_S: Final = 8 * OVERDUE_S + 120
 """The bound of I1 in this world: the longest wait of the rescue, and all that follows it."""
-
-
-class _Jumping(selectors.SelectSelector):
-    """Never waits: when nothing is ready, the time is that of the next timer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # Nothing outside of this world is ever ready, so the system is not asked.
-        if timeout is None:
-            raise RuntimeError("nothing will ever happen again")
-        self.now += max(timeout, 0.0)
-        return []
-
-
-class JumpingLoop(asyncio.SelectorEventLoop):
-    """An event loop in which waiting costs no time."""
-
-    def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        """Give the seconds since the world began."""
-        return self._jumping.now
-
-
-class Gate:
-    """Stands before a fake: each call passes on its way there and on its way back, if its process still can."""
-
-    def __init__(self, process: Process, target: Any) -> None:
-        self._process = process
-        self._target = target
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._target, name)
-        if not asyncio.iscoroutinefunction(found):
-            return found
-
-        async def call(*arguments: Any, **named: Any) -> Any:
-            await self._process.passes()
-            try:
-                return await found(*arguments, **named)
-            finally:
-                await self._process.passes()
-
-        return call
 
 
 class Process:
@@ -139,24 +113,37 @@ class Process:
 
 
 class ApiServer(Process):
-    """The api-server's service with the loops that its app gives it."""
+    """The api-server's parts with the loops that its lifecycle gives them."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        self.service = ApiService(
-            Gate(self, world.jobs),
-            Gate(self, self.broker),
-            now=world.now,
-            cooldown=timedelta(seconds=COOLDOWN_S),
-            overdue=timedelta(seconds=OVERDUE_S),
-            new_id=world.new_id,
+        jobs, broker = Gate(self, world.jobs), Gate(self, self.broker)
+        overdue = timedelta(seconds=OVERDUE_S)
+        self.outbox = Outbox(jobs, Gate(self, world.leases), broker, now=world.now, overdue=overdue)
+        self.admission = Admission(
+            jobs, self.outbox, now=world.now, cooldown=timedelta(seconds=COOLDOWN_S), new_id=lambda _key: world.new_id()
         )
-        self.broker.on_connected.append(self.service.broker_is_back)
+        self.endings = Endings(
+            jobs, broker, DeadLetters(jobs.dead_letter, broker), now=world.now, confirm=self.outbox.confirm
+        )
+        self.broker.on_connected.append(self.outbox.sweep_soon)
         self.begin(self._keep_topology(), "topology")
-        self.begin(self.service.run_dispatcher(), "dispatcher")
-        self.begin(self.service.run_keeper(), "keeper")
-        for durable in DURABLES[1:]:
-            self.begin(self._report(durable), f"report {durable.subject}")
+        self.begin(self.outbox.run_sweeps(), "sweeps")
+        self.begin(self.outbox.lease.run(), "lease")
+        for status, durable in ENDINGS.items():
+            self.begin(self._apply(status, durable), f"apply {status.value}")
+        dead_letters = DeadLetters(jobs.dead_letter, broker)
+        kinds = Kinds(Gate(self, FakeKindStore()), broker, dead_letters, now=world.now)
+        self.begin(self._learn(kinds), "learn kinds")
+
+    async def _learn(self, kinds: Kinds) -> None:
+        while True:
+            await self.passes()
+            batch = self.world.broker.take(KIND_ANNOUNCED, 8)
+            if batch:
+                await kinds.take(batch)
+            else:
+                await asyncio.sleep(LOOK_EVERY_S)
 
     async def _keep_topology(self) -> None:
         known: str | None = None
@@ -166,54 +153,71 @@ class ApiServer(Process):
                 state = await self.broker.ensure(ACK_WAIT_S)
                 if state.identity != known:
                     if known is not None or state.is_new:
-                        await self.service.broker_lost_everything()
+                        await self.outbox.on_stream_recreated()
                     known = state.identity
             except (BrokerUnavailable, StoreUnavailable):
                 pass
             await asyncio.sleep(ENSURE_EVERY_S)
 
-    async def _report(self, durable: Any) -> None:
+    async def _apply(self, status: Status, durable: Any) -> None:
         while True:
             await self.passes()
             batch = self.world.broker.take(durable, self.world.chance.randint(1, 8))
             if batch:
-                await self.service.report(durable.subject, batch)
+                await self.endings.apply_endings(status, batch)
             else:
                 await asyncio.sleep(LOOK_EVERY_S)
 
 
 class JobServer(Process):
-    """The job-server's service with the loops that its app gives it."""
+    """The job-server's service with the loops that its lifecycle gives it."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        agenda = Agenda()
+        timers = TimerQueue()
 
         def choose_s() -> float:
             return choose_sleep_s(*SLEEP_S, world.chance.randint, world.chance.uniform)
 
+        store, broker = Gate(self, world.outcomes), Gate(self, self.broker)
         self.service = JobService(
-            Gate(self, world.outcomes),
-            Gate(self, self.broker),
-            sleeping(agenda, choose_s, TIMEOUT_S),
+            store,
+            broker,
+            broker,
+            DeadLetters(store.dead_letter, broker),
+            sleeping(timers, choose_s, TIMEOUT_S),
             concurrency=CONCURRENCY,
-            room_changed=lambda: None,
+            handlers=HandlerWork(Executor(None), worker="a worker", root_kind=None, chance=world.chance.random),
             now_ns=lambda: int(world.broker.now() * 1e9),
         )
-        self.begin(self.service.run_heart(ACK_WAIT_S), "heart")
-        self.begin(self._take(), "take jobs")
+        self.begin(self.service.heartbeat.run(ACK_WAIT_S), "heartbeat")
+        self.begin(self._take(JOB_CREATED, self.service.take), "take jobs")
+        cancellations = Cancellations(
+            self.service,
+            broker,
+            DeadLetters(store.dead_letter, broker),
+            tell_all=self._tell_all,
+            is_held_elsewhere=self._is_held_elsewhere,
+        )
+        self.begin(self._take(JOB_CANCEL, cancellations.take), "take cancellations")
 
-    async def _take(self) -> None:
+    async def _tell_all(self, _data: bytes) -> None:
+        """Nobody listens: in this world no job is cancelled, and what says so is malformed."""
+
+    async def _is_held_elsewhere(self, _job_id: str) -> bool:
+        return False
+
+    async def _take(self, durable: Durable, handle: Callable[[Sequence[Delivery]], Awaitable[None]]) -> None:
         while True:
             await self.passes()
-            batch = self.world.broker.take(JOB_CREATED, self.service.room)
+            batch = self.world.broker.take(durable, self.service.free_slots)
             if batch:
-                await self.service.take(batch)
+                await handle(batch)
             else:
                 await asyncio.sleep(LOOK_EVERY_S)
 
 
-class World:
+class World:  # long: a method for each rule of the model
     """Two api-servers, two job-servers, a broker, two databases, and what callers were told."""
 
     def __init__(self, seed: int) -> None:
@@ -223,7 +227,8 @@ class World:
         self.broker.order = self._in_any_order
         self.reordering = False
         self.jobs = FakeJobStore(now=self.now)
-        self.outcomes = FakeOutcomeStore()
+        self.leases = FakeLeaseStore(self.jobs)
+        self.outcomes = FakeEndingStore()
         self.history = History()
         self.over = False
         self._dead: list[Process] = []
@@ -288,10 +293,10 @@ class World:
 
     async def _answer(self, server: ApiServer, object_id: str) -> tuple[int, str | None]:
         try:
-            job_id = await server.service.submit(object_id)
+            job_id = await server.admission.submit(object_id)
         except TooSoonError:
             return 400, None
-        except StoreUnavailable:
+        except (StoreUnavailable, Overloaded):
             return 503, None
         await server.passes()
         return 201, job_id
@@ -348,19 +353,22 @@ class World:
         return Facts(
             jobs=[
                 JobDoc(
-                    job_id=job.run.job_id,
-                    object_id=job.run.object_id,
-                    run=job.run.number,
+                    job_id=job.job_id,
+                    object_id=job.object_id,
+                    run=job.run,
                     status=job.status.value,
-                    created_at=job.run.created_at.timestamp(),
+                    created_at=job.created_at.timestamp(),
                     sleep_s=job.sleep_time_used,
                     dispatches=job.dispatches,
-                    due=job.run.job_id in self.jobs.due_at,
+                    due=job.job_id in self.jobs.due_at,
                 )
                 for job in self.jobs.jobs.values()
             ],
-            outcomes=[_outcome(outcome) for outcome in self.outcomes.outcomes.values()],
-            aside=[AsideDoc(*kept) for kept in (*self.jobs.aside.values(), *self.outcomes.aside.values())],
+            outcomes=[_outcome(ending) for ending in self.outcomes.endings.values()],
+            dead_letters=[
+                DeadLetterDoc(letter.subject, letter.data, letter.reason)
+                for letter in (*self.jobs.dead.values(), *self.outcomes.dead.values())
+            ],
             consumers=[Consumer(durable.name, 0, self.broker.unfinished(durable)) for durable in DURABLES],
         )
 
@@ -377,9 +385,9 @@ class World:
         return EPOCH.timestamp() + self.loop.time()
 
 
-def _outcome(outcome: Outcome) -> OutcomeDoc:
+def _outcome(ending: Ending) -> OutcomeDoc:
     return OutcomeDoc(
-        outcome.job.job_id, outcome.job.object_id, outcome.ending.value, outcome.sleep_time_used, "", outcome.attempt
+        ending.job_id, ending.turn.object_id, ending.status.value, ending.sleep_time_used, "", ending.attempt
     )
 
 

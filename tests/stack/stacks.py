@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from local_stack import StackConfig
-from local_stack.process import PROC
+import psutil
+
+from hasty.server.local_stack import StackConfig
+from hasty.server.local_stack.process import started
 
 STANDIN = Path(__file__).with_name("standin.py")
 
@@ -48,19 +50,16 @@ def pids(folder: Path) -> list[int]:
 def works_in(folder: Path) -> list[int]:
     """Every living process that has `folder`, or one below, as its own."""
     found = []
-    for entry in PROC.iterdir():
-        with suppress(OSError):
-            if entry.name.isdigit() and (entry / "cwd").resolve().is_relative_to(folder.resolve()):
-                found.append(int(entry.name))
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if Path(process.cwd()).is_relative_to(folder.resolve()):
+                found.append(process.pid)
     return found
 
 
 def lives(pid: int) -> bool:
     """Whether the process runs; one that only waits to be reaped does not."""
-    try:
-        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return started(pid) is not None
 
 
 async def supervised(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
@@ -74,16 +73,17 @@ async def supervised(folder: Path, *arguments: str) -> asyncio.subprocess.Proces
     )
 
 
-async def line_with(process: asyncio.subprocess.Process, part: str) -> str:
+async def line_with(process: asyncio.subprocess.Process, part: str, within_s: float = 60) -> str:
     """The next line of its output that holds `part`."""
     assert process.stdout is not None
     seen: list[str] = []
-    async with asyncio.timeout(60):
-        while line := (await process.stdout.readline()).decode():
-            seen.append(line)
-            if part in line:
-                return line
-    raise AssertionError(f"{part!r} was never said, but: {''.join(seen)}")
+    with suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while line := (await process.stdout.readline()).decode():
+                seen.append(line)
+                if part in line:
+                    return line
+    raise AssertionError(f"{part!r} was not said within {within_s:g} s, but: {''.join(seen)}")
 
 
 async def rest_of(process: asyncio.subprocess.Process) -> tuple[int, Sequence[str]]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from local_stack import foreground
-from local_stack.view import View
+from hasty.server.local_stack import foreground
+from hasty.server.local_stack.view import View
 from tests.stack.stacks import config, standin
 
 folder, *options = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""What `make` says to a newcomer before anything of Hasty can run."""
+"""What `make` says on a machine on which nothing of Hasty can run yet."""
 
 import os
 import re
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.programs import ROOT
+from hasty.server.local_stack.resources import CODE
 
 MAKE = shutil.which("make") or "make"
 
 
 def make(folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and complaints of make with the project's Makefile in an empty folder."""
-    shutil.copy(ROOT / "Makefile", folder)
+    shutil.copy(CODE / "Makefile", folder)
     command = [MAKE, "--no-print-directory", "-C", str(folder), *arguments]
     # Not as a part of the make that runs the tests.
     outside = {name: value for name, value in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}}
@@ -34,14 +34,14 @@ def a_python(folder: Path, script: str) -> str:
 def test_make_alone_names_every_target(tmp_path: Path) -> None:
     """No target without a line that says what it is for."""
     code, output, _ = make(tmp_path)
-    phony = set(re.findall(r"^\.PHONY: (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    phony = set(re.findall(r"^\.PHONY: (\S+)$", (CODE / "Makefile").read_text(), re.MULTILINE))
     assert code == 0
     assert set(re.findall(r"^  make (\S+) +\S", output, re.MULTILINE)) == phony
     assert {"up", "test", "check"} <= phony
 
 
 @pytest.mark.parametrize("target", ["up", "test"])
-def test_a_python_that_is_too_old_is_one_line_that_says_what_to_install(tmp_path: Path, target: str) -> None:
+def test_too_old_python_is_one_line_with_what_to_install(tmp_path: Path, target: str) -> None:
     """The first thing that goes wrong for many."""
     old = a_python(tmp_path, '[ "$1" = --version ] && echo "Python 3.9.2" && exit 0\nexit 1')
     code, output, errors = make(tmp_path, target, old)
@@ -51,7 +51,7 @@ def test_a_python_that_is_too_old_is_one_line_that_says_what_to_install(tmp_path
     assert "is Python 3.9.2: install one" in complaints[0]
 
 
-def test_a_python_without_venv_is_one_line_that_says_what_to_install(tmp_path: Path) -> None:
+def test_python_without_venv_is_one_line_with_what_to_install(tmp_path: Path) -> None:
     """Debian packs it on its own."""
     bare = a_python(tmp_path, 'case "$2" in *ensurepip*) exit 1;; esac')
     code, output, errors = make(tmp_path, "up", bare)

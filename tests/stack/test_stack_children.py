@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from local_stack import Link, Stack, StackError
-from local_stack.errors import MissingProgramError, PortInUseError, WouldNotStartError
-from local_stack.ports import Port
-from local_stack.process import LAUNCH, started
+from hasty.server.local_stack import Link, Stack, StackError
+from hasty.server.local_stack.errors import MissingProgramError, PortInUseError, WouldNotStartError
+from hasty.server.local_stack.ports import Port
+from hasty.server.local_stack.process import LAUNCH, started
 from tests.eventually import eventually
 from tests.stack.stacks import config, lives, pids, standin, told, works_in
 
@@ -37,7 +40,7 @@ def settings_of(log: Path) -> dict[str, str]:
     return settings
 
 
-async def test_inside_everything_answers_and_afterwards_nothing_is_left(tmp_path: Path) -> None:
+async def test_everything_answers_and_nothing_is_left_afterwards(tmp_path: Path) -> None:
     """Ready when entered, gone when left: processes, ports and stack.json."""
     async with Stack.running(config(tmp_path)) as stack:
         assert (await seen(stack.url))["pid"] == stack.children["api-server-1"].pid
@@ -80,7 +83,7 @@ async def test_stack_json_is_true_while_children_come_and_go(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("name", ["api-server-1", "job-server-1", "nginx"])
-async def test_a_killed_child_comes_back_on_its_port_and_the_stack_says_so(tmp_path: Path, name: str) -> None:
+async def test_killed_child_is_restarted_on_its_port_and_reported(tmp_path: Path, name: str) -> None:
     """One line for the death, one for the return."""
     lines: list[str] = []
     async with Stack.running(config(tmp_path), lines.append) as stack:
@@ -198,7 +201,7 @@ async def test_services_get_the_settings_of_the_stack_alone(tmp_path: Path, monk
     assert [settings[f"job-server-{n}"]["HASTY_JOB_CONCURRENCY"] for n in (1, 2)] == ["5", "5"]
 
 
-async def test_the_stacks_own_broker_and_databases_are_real_and_can_be_wiped(tmp_path: Path) -> None:
+async def test_own_broker_and_databases_are_real_and_can_be_wiped(tmp_path: Path) -> None:
     """Probed in their protocols, reached through `wire`, back after a kill and after the loss of their data."""
     links: list[Link] = []
 
@@ -211,8 +214,10 @@ async def test_the_stacks_own_broker_and_databases_are_real_and_can_be_wiped(tmp
         children = stack.children
         assert list(children)[:3] == ["nats", "api-mongo", "job-mongo"]
         settings = settings_of(children["job-server-1"].log)
-        assert settings["HASTY_NATS_URL"] == f"nats://wired-to-{children['nats'].address}"
-        assert settings["HASTY_JOB_MONGO_URL"] == f"mongodb://wired-to-{children['job-mongo'].address}/hasty_job"
+        # With the login that the stack has made, and gives to nobody else.
+        nats, mongo = settings["HASTY_NATS_URL"], settings["HASTY_JOB_MONGO_URL"]
+        assert re.fullmatch(rf"nats://[\w-]+:[\w-]{{20,}}@wired-to-{re.escape(children['nats'].address)}", nats)
+        assert f"wired-to-{children['job-mongo'].address}/hasty_job" in mongo
         assert Link("job-server-1", "nats", children["nats"].address) in links
         await asyncio.gather(*(children[name].stay_down() for name in ("nats", "api-mongo")))
         for name in ("nats", "api-mongo"):
@@ -267,7 +272,7 @@ async def test_a_missing_program_is_told_in_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "stack.json").exists()
 
 
-async def test_bad_settings_end_the_start_at_once_with_the_services_own_words(tmp_path: Path) -> None:
+async def test_bad_settings_end_the_start_with_the_services_own_words(tmp_path: Path) -> None:
     """Exit code 2 will not be better the second time."""
     commands = {"api-server": standin("--exit", "2"), "job-server": standin()}
     with pytest.raises(
@@ -300,17 +305,21 @@ async def test_what_a_killed_stack_left_running_is_ended_by_the_next(tmp_path: P
     theirs = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
     children = [
         {"name": "nats", "pid": ours.pid, "address": "", "started": started(ours.pid)},
-        {"name": "job-mongo", "pid": theirs.pid, "address": "", "started": "another boot/1"},
+        {"name": "job-mongo", "pid": theirs.pid, "address": "", "started": (started(theirs.pid) or 0) - 60},
     ]
     (tmp_path / "stack.json").write_text(json.dumps({"url": "", "children": children}))
-    async with Stack.running(config(tmp_path)):
-        assert await ours.wait() == -signal.SIGKILL
-        assert theirs.returncode is None
-    theirs.kill()
-    await theirs.wait()
+    try:
+        async with Stack.running(config(tmp_path)), asyncio.timeout(30):
+            assert await ours.wait() == -signal.SIGKILL
+            assert theirs.returncode is None
+    finally:
+        for process in (ours, theirs):
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
 
 
-async def test_workers_that_outlived_their_nginx_are_ended_by_the_next_stack(tmp_path: Path) -> None:
+async def test_next_stack_ends_nginx_workers_that_were_left_behind(tmp_path: Path) -> None:
     """They still listen on the port; their master, which stack.json names, is no more."""
     work = tmp_path / "nginx"
     work.mkdir()
@@ -324,7 +333,7 @@ async def test_workers_that_outlived_their_nginx_are_ended_by_the_next_stack(tmp
     worker = int(await shell.stdout.readline())
     await shell.wait()
     assert lives(worker)
-    children = [{"name": "nginx", "pid": shell.pid, "address": "", "started": "this boot/1"}]
+    children = [{"name": "nginx", "pid": shell.pid, "address": "", "started": time.time()}]
     (tmp_path / "stack.json").write_text(json.dumps({"url": "", "children": children}))
     async with Stack.running(config(tmp_path)):
         await eventually(lambda: not lives(worker))
@@ -332,10 +341,23 @@ async def test_workers_that_outlived_their_nginx_are_ended_by_the_next_stack(tmp
 
 async def test_logs_are_bounded_while_the_stack_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stack that runs for weeks does not fill the disk."""
-    monkeypatch.setattr("local_stack.stack.LOGS_EVERY_S", 0.01)
+    monkeypatch.setattr("hasty.server.local_stack.stack.TEND_EVERY_S", 0.01)
     async with Stack.running(config(tmp_path, log_limit_bytes=150)) as stack:
         log = stack.children["job-server-1"].log
         await eventually(lambda: log.stat().st_size < 150 and "serving" in log.with_suffix(".log.1").read_text())
+
+
+async def test_stack_json_is_written_once_there_is_space_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack runs meanwhile, and says once that the file is out of date."""
+    monkeypatch.setattr("hasty.server.local_stack.stack.TEND_EVERY_S", 0.01)
+    full = tmp_path / "stack.json.new"
+    full.symlink_to("/dev/full")
+    lines: list[str] = []
+    async with Stack.running(config(tmp_path), lines.append):
+        assert not (tmp_path / "stack.json").exists()
+        full.unlink()
+        await eventually(lambda: told(tmp_path)["ready"])
+    assert len([line for line in lines if line.startswith("stack.json cannot be written (No space left")]) == 1
 
 
 def test_the_launcher_refuses_to_outlive_a_parent_that_is_gone() -> None:

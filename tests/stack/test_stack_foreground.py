@@ -4,29 +4,31 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from local_stack import Stack
-from local_stack.folder import Folder
-from local_stack.programs import ROOT
-from local_stack.view import View, watch
+from hasty.server.local_stack import Stack
+from hasty.server.local_stack.folder import Folder
+from hasty.server.local_stack.resources import CODE
+from hasty.server.local_stack.view import View, watch
 from tests.eventually import eventually
+from tests.servers import nats_server
 from tests.stack.stacks import config, line_with, lives, pids, rest_of, supervised, told, works_in
 
 pytestmark = pytest.mark.own_stack
 
 
 async def local_stack(folder: Path, **environment: str) -> tuple[int, str]:
-    """Exit code and output of `python -m local_stack up` on `folder`."""
+    """Exit code and output of `python -m hasty up` on `folder`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "local_stack", "up", "--folder", str(folder)),
+        *(sys.executable, "-m", "hasty", "up", "--folder", str(folder)),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        cwd=ROOT,
+        cwd=CODE,
         env={**os.environ, **environment},
     )
     code, lines = await rest_of(process)
@@ -41,6 +43,8 @@ async def test_ctrl_c_ends_everything_in_order(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     code, lines = await rest_of(process)
     assert (code, [line for line in lines if "killed" in line or "again in" in line]) == (0, [])
+    stops = [line.partition(" stopping (up to ")[2] for line in lines if " stopping (up to " in line]
+    assert stops == ["5 s): nginx", "32 s): api-server-1", "32 s): job-server-1"]
     assert not any(lives(pid) for pid in processes)
     assert not (tmp_path / "stack.json").exists()
 
@@ -83,7 +87,7 @@ async def test_no_child_survives_a_killed_supervisor(tmp_path: Path) -> None:
     await eventually(lambda: not any(lives(pid) for pid in processes))
 
 
-async def test_a_second_stack_in_the_folder_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+async def test_second_stack_in_a_folder_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
     """The line names who has it."""
     with Folder.claimed(tmp_path):
         code, output = await local_stack(tmp_path)
@@ -109,12 +113,67 @@ async def test_a_wrong_setting_is_one_line_and_exit_code_2(tmp_path: Path) -> No
     assert (code, output) == (2, "hasty: HASTY_HTTP_PORT is 'http': it must be a port from 1 to 65535")
 
 
-async def test_a_child_that_answers_no_more_is_told_once_and_again_when_it_is_well(
+async def test_wrong_settings_of_services_are_shown_before_a_start(tmp_path: Path) -> None:
+    """All of them at once, in the services' own words, and exit code 2."""
+    wrong = {"HASTY_COOLDOWN_S": "soon", "HASTY_JOB_CONCURRENCY": "0"}
+    code, output = await local_stack(tmp_path, **wrong)
+    assert (code, sorted(output.splitlines())) == (
+        2,
+        [
+            "hasty: HASTY_COOLDOWN_S is 'soon': it must be a number of seconds from 0 to 1000000000",
+            "hasty: HASTY_JOB_CONCURRENCY is '0': it must be a whole number from 1 to 1000000",
+        ],
+    )
+    assert not (tmp_path / "logs").exists()
+
+
+async def test_a_url_and_its_file_are_refused_before_a_start(tmp_path: Path) -> None:
+    """The stack does not choose between them."""
+    both = {"HASTY_NATS_URL": "nats://x", "HASTY_NATS_URL_FILE": "x"}
+    code, output = await local_stack(tmp_path, **both)
+    assert (code, output) == (2, "hasty: HASTY_NATS_URL and HASTY_NATS_URL_FILE are both set: set one of them")
+
+
+async def test_a_url_from_a_file_replaces_the_stacks_own_broker(tmp_path: Path) -> None:
+    """A relative path is the caller's. A misspelled variable is warned about where the caller sees it."""
+    async with nats_server(tmp_path / "broker") as broker:
+        (tmp_path / "nats_url").write_text(f"{broker.url}\n")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "hasty", "up"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=tmp_path,
+            env={
+                **os.environ,
+                "PYTHONPATH": str(CODE),
+                "HASTY_HTTP_PORT": str(port),
+                "HASTY_NATS_URL_FILE": "nats_url",
+                "HASTY_COOLDOWN": "10",
+            },
+        )
+        try:
+            await line_with(
+                process, "HASTY_COOLDOWN is not a setting of Hasty and is ignored: did you mean HASTY_COOLD"
+            )
+            await line_with(process, "Hasty answers on")
+            names = {child["name"] for child in told(tmp_path / ".hasty")["children"]}
+            process.send_signal(signal.SIGINT)
+            code, _ = await rest_of(process)
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    assert (code, names) == (0, {"api-mongo", "job-mongo", "api-server-1", "job-server-1", "nginx"})
+
+
+async def test_child_without_answers_is_reported_once_and_recovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not restarted: it may only be slow, and the services watch over themselves."""
-    monkeypatch.setattr("local_stack.view.ASK_EVERY_S", 0.01)
-    monkeypatch.setattr("local_stack.probes.PATIENCE_S", 1.0)
+    monkeypatch.setattr("hasty.server.local_stack.view.ASK_EVERY_S", 0.01)
+    monkeypatch.setattr("hasty.server.local_stack.probes.PATIENCE_S", 1.0)
     output = io.StringIO()
     view = View(Console(file=output))
     silence = "job-server-1 gives no answer"
@@ -135,5 +194,5 @@ async def test_a_child_that_answers_no_more_is_told_once_and_again_when_it_is_we
         await eventually(lambda: answers[-2:].count(None) == 0)
         assert output.getvalue().count(silence) == 1
         os.kill(job_server.pid, signal.SIGCONT)
-        await eventually(lambda: "job-server-1 is well again" in output.getvalue())
+        await eventually(lambda: "job-server-1 is ready again" in output.getvalue())
         watching.cancel()

@@ -58,4 +58,4 @@ def test_a_job_without_news_is_dispatched_again_within_bounds(dispatches: int, o
 
     assert overdue <= wait <= OVERDUE_GROWS_UP_TO * overdue
     assert wait <= overdue_after(dispatches + 1, overdue)
-    assert overdue_after(1, overdue) == overdue
+    assert [overdue_after(count, overdue) for count in (1, 2, 3, 4, 5)] == [overdue * n for n in (1, 2, 4, 8, 8)]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.batching import Batcher, Overloaded
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from hasty.server.runtime.batching import Batcher, Overloaded
 
 
 class Gate:
@@ -150,7 +147,7 @@ async def test_more_than_can_wait_is_refused() -> None:
 async def test_patience_ends_for_those_under_way_and_those_waiting() -> None:
     """Whatever hangs, every caller hears something; the hanging batch goes on undisturbed."""
     gate = Gate()
-    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, patience_s=0.05)
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, timeout_s=0.05)
     futures = [batcher.submit(1), batcher.submit(2)]
     results = await asyncio.gather(*futures, return_exceptions=True)
     assert [type(result) for result in results] == [TimeoutError, TimeoutError]
@@ -158,6 +155,20 @@ async def test_patience_ends_for_those_under_way_and_those_waiting() -> None:
     await batcher.drain()
     # The second never left: nobody wanted it any more.
     assert gate.batches == [[1]]
+
+
+async def test_waiting_too_long_behind_others_is_overload() -> None:
+    """Batches come back, only not soon enough for all: what failed is not what `flush` does."""
+
+    async def slow(batch: Sequence[int]) -> list[int | Exception]:
+        await asyncio.sleep(0.1)
+        return list(batch)
+
+    batcher: Batcher[int, int] = Batcher(slow, name="test", max_batch=1, timeout_s=0.25)
+    results = await asyncio.gather(*(batcher.submit(number) for number in range(40)), return_exceptions=True)
+    assert results[0] == 0
+    assert type(results[-1]) is Overloaded
+    await batcher.close()
 
 
 async def test_after_company_the_next_batch_rests() -> None:
@@ -168,7 +179,7 @@ async def test_after_company_the_next_batch_rests() -> None:
         left_at.append(asyncio.get_running_loop().time())
         return list(batch)
 
-    batcher: Batcher[int, int] = Batcher(flush, name="test", max_batch=8, rest_s=0.1)
+    batcher: Batcher[int, int] = Batcher(flush, name="test", max_batch=8, min_interval_s=0.1)
     await asyncio.gather(batcher.submit(1), batcher.submit(2))
     await batcher.submit(3)
     assert left_at[1] - left_at[0] >= 0.1
@@ -178,7 +189,7 @@ async def test_a_lone_item_is_never_followed_by_a_rest() -> None:
     """Rest is for load: here it would last an hour."""
     gate = Gate()
     gate.open.set()
-    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8, rest_s=3600)
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8, min_interval_s=3600)
     async with asyncio.timeout(30):
         for number in range(3):
             await batcher.submit(number)
@@ -206,3 +217,65 @@ async def test_a_posted_item_is_flushed_although_nobody_waits() -> None:
     batcher.post(2)
     await batcher.drain()
     assert gate.batches == [[1, 2]]
+
+
+async def test_callers_take_turns() -> None:
+    """The second caller's item is in the next batch, whatever the first one has asked before."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=3)
+    busy = [batcher.submit(number, "busy") for number in range(7)]
+    quiet = batcher.submit(99, "quiet")
+    gate.open.set()
+    assert await asyncio.gather(*busy, quiet) == [0, 10, 20, 30, 40, 50, 60, 990]
+    assert gate.batches == [[0, 99, 1], [2, 3, 4], [5, 6]]
+
+
+async def test_full_batcher_refuses_caller_that_has_most() -> None:
+    """Its newest item makes space for others, until they have as much as it has."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, max_waiting=4)
+    under_way = batcher.submit(0, "busy")
+    await asyncio.sleep(0)
+    busy = [batcher.submit(number, "busy") for number in (1, 2, 3, 4)]
+    with pytest.raises(Overloaded, match="test: 4 are waiting already"):
+        batcher.submit(5, "busy")
+    quiet = [batcher.submit(number, "quiet") for number in (6, 7)]
+    with pytest.raises(Overloaded):
+        batcher.submit(8, "quiet")
+    with pytest.raises(Overloaded):
+        batcher.submit(9, "busy")
+    for displaced in busy[2:]:
+        with pytest.raises(Overloaded, match="test: 4 are waiting already"):
+            await displaced
+    assert len(batcher) == 4
+    gate.open.set()
+    assert await asyncio.gather(under_way, *busy[:2], *quiet) == [0, 10, 20, 60, 70]
+    assert gate.batches == [[0], [1], [6], [2], [7]]
+
+
+async def test_cancelled_item_makes_space_silently() -> None:
+    """Nobody waits for the result of what is displaced."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, max_waiting=2)
+    under_way = batcher.submit(0, "busy")
+    await asyncio.sleep(0)
+    first, second = batcher.submit(1, "busy"), batcher.submit(2, "busy")
+    second.cancel()
+    quiet = batcher.submit(3, "quiet")
+    gate.open.set()
+    assert list(await asyncio.gather(under_way, first, quiet)) == [0, 10, 30]
+
+
+async def test_item_under_way_too_long_is_no_overload() -> None:
+    """Others were served since it came, but it does not wait any more: what it was given to does not answer."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, timeout_s=0.2)
+    first = batcher.submit(1)
+    await asyncio.sleep(0)
+    second = batcher.submit(2)
+    gate.open.set()
+    gate.open = asyncio.Event()
+    assert await first == 10
+    with pytest.raises(TimeoutError):
+        await second
+    await batcher.close()

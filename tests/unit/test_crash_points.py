@@ -8,23 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from runtime.crash_points import clock_shift_s, crash_point, on_command
+from hasty.server.runtime.crash_points import CrashPoint, clock_shift_s, crash_point, on_command
 from tests.eventually import eventually
 from tests.unit.child_process import ended, running, said
 
-# Passes the point `here` five times when told to `go`, and tells its clock's shift when told to `tell`.
+# Passes a point five times when told to `go`, and tells its clock's shift when told to `tell`.
 PROGRAM = """
-import asyncio
-from runtime.crash_points import clock_shift_s, crash_point, on_command
-from runtime.logs import configure, get_logger
-from runtime.process import run
+import asyncio, os, pathlib
+from hasty.server.runtime.crash_points import CrashPoint, clock_shift_s, crash_point, on_command
+from hasty.server.runtime.logs import configure, get_logger
+from hasty.server.runtime.process import run
 
 configure("program", "info", "json")
 log = get_logger("program")
 
 async def go():
     for passing in range(1, 6):
-        crash_point("here")
+        crash_point(CrashPoint.JOB_MID_WORK)
         print(passing)
     print("passed")
 
@@ -38,7 +38,8 @@ async def main(stopping):
     while not stopping.is_set():
         {meanwhile}
 
-run(main, silence_s=1)
+folder = os.environ.get("HASTY_FAULTS_DIR")
+run(main, silence_s=1, faults_dir=pathlib.Path(folder) if folder else None)
 """
 IDLE = PROGRAM.format(meanwhile="await stopping.wait()")
 # Its log goes nowhere, because nobody reads it while it runs.
@@ -63,7 +64,7 @@ def child(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         yield process
 
 
-@pytest.mark.parametrize(("line", "passings"), [("crash here", ""), ("crash here 3", "1\n2\n")])
+@pytest.mark.parametrize(("line", "passings"), [("crash job.mid_work", ""), ("crash job.mid_work 3", "1\n2\n")])
 async def test_a_process_kills_itself_at_the_nth_passing(
     child: subprocess.Popen[str], tmp_path: Path, line: str, passings: str
 ) -> None:
@@ -74,7 +75,7 @@ async def test_a_process_kills_itself_at_the_nth_passing(
 
 async def test_other_points_are_passed(child: subprocess.Popen[str], tmp_path: Path) -> None:
     """Only the point that was named kills."""
-    await command(child, tmp_path, "crash there", "go")
+    await command(child, tmp_path, "crash job.after_ack", "go")
     said(child, "passed")
     child.terminate()
     assert ended(child)[0] == 0
@@ -92,12 +93,12 @@ async def test_a_blocked_loop_is_noticed(child: subprocess.Popen[str], tmp_path:
     assert ended(child)[0] == 70
 
 
-async def test_nonsense_is_told_and_harms_nobody(child: subprocess.Popen[str], tmp_path: Path) -> None:
+async def test_unknown_command_is_reported_and_does_no_harm(child: subprocess.Popen[str], tmp_path: Path) -> None:
     """Nor does a signal without a file."""
     child.send_signal(signal.SIGUSR2)
     assert child.stderr is not None
     assert any("no fault to inject" in line for line in child.stderr)
-    await command(child, tmp_path, "explode", "crash", "crash here soon", "clock", "", "go")
+    await command(child, tmp_path, "explode", "crash", "crash job.mid_work soon", "clock", "", "go")
     said(child, "passed")
     child.terminate()
     code, _, errors = ended(child)
@@ -115,10 +116,9 @@ async def test_commands_may_come_in_the_middle_of_a_log_line(tmp_path: Path) -> 
         assert ended(busy)[0] == 0
 
 
-async def test_nothing_can_be_armed_when_the_folder_was_not_named_at_the_start(tmp_path: Path) -> None:
-    """Naming it later has no effect: SIGUSR2 means to the process what it means to any other."""
-    naming_it_late = f"import os; import runtime.crash_points; os.environ['HASTY_FAULTS_DIR'] = {str(tmp_path)!r}\n"
-    with running(naming_it_late + IDLE) as unarmed:
+async def test_without_a_folder_the_signal_does_what_it_always_does(tmp_path: Path) -> None:
+    """SIGUSR2 then means to the process what it means to any other: its end."""
+    with running(IDLE) as unarmed:
         said(unarmed, "up")
         file = tmp_path / str(unarmed.pid)
         file.write_text("go")
@@ -131,7 +131,7 @@ def test_without_the_folder_all_of_it_does_nothing() -> None:
     """Here, in this process, which was started without it."""
     assert "HASTY_FAULTS_DIR" not in os.environ
     on_command("go", _never)
-    crash_point("here")
+    crash_point(CrashPoint.JOB_MID_WORK)
     assert clock_shift_s() == 0.0
 
 

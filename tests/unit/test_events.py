@@ -2,37 +2,55 @@
 
 import json
 import unicodedata
-from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messaging.events import STATUS_OF, JobFacts, NotUnderstood, Subject, decode, encode, object_id_problem
+from hasty.jobs import Ending, Status, Turn, object_id_problem, whole
+from hasty.server.messaging.events import (
+    ENDING_SUBJECTS,
+    MalformedMessage,
+    Subject,
+    announcement,
+    decode_ending,
+    decode_turn,
+)
 
 valid_text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=256)
 seconds = st.integers(0, 10**6) | st.floats(0, 10**6, allow_nan=False)
+turns = st.builds(Turn, st.uuids().map(str), valid_text, st.integers(0, 2**53 - 1))
+endings = st.builds(Ending, turns, st.sampled_from([Status.FINISHED, Status.CANCELLED]), seconds)
 
 
-@st.composite
-def events(draw: st.DrawFn) -> tuple[Subject, JobFacts]:
-    """An event as one service tells it to the other."""
-    subject = draw(st.sampled_from(Subject))
-    job_id = str(draw(st.uuids()))
-    timestamp = draw(st.integers(0, 2**53 - 1))
-    return subject, JobFacts(job_id, job_id, draw(valid_text), STATUS_OF[subject], timestamp, draw(seconds))
-
-
-@given(events())
-def test_an_event_arrives_as_it_was_sent(event: tuple[Subject, JobFacts]) -> None:
+@given(endings)
+def test_an_event_arrives_as_it_was_sent(ending: Ending) -> None:
     """In the original's shape, with its fields in their order."""
-    subject, job = event
-    body = encode(subject, job)
+    event = announcement(ending)
 
-    assert decode(subject, body) == job
-    read = json.loads(body)
-    assert read == {"subject": subject.value, "job": asdict(job)}
-    assert list(read["job"]) == ["id", "job_id", "object_id", "status", "timestamp", "sleep_time_used"]
+    assert event.subject == ENDING_SUBJECTS[ending.status].value
+    assert decode_ending(event.subject, event.body) == ending
+    assert decode_turn(event.subject, event.body) == ending.turn
+    turn = ending.turn
+    assert json.loads(event.body) == {
+        "subject": event.subject,
+        "job": {
+            "id": turn.job_id,
+            "job_id": turn.job_id,
+            "object_id": turn.object_id,
+            "status": ending.status.value,
+            "timestamp": turn.timestamp,
+            "sleep_time_used": whole(ending.sleep_time_used),
+        },
+    }
+    assert list(json.loads(event.body)["job"]) == [
+        "id",
+        "job_id",
+        "object_id",
+        "status",
+        "timestamp",
+        "sleep_time_used",
+    ]
 
 
 json_values = st.recursive(
@@ -45,15 +63,15 @@ json_values = st.recursive(
 @given(subject=st.sampled_from(Subject), data=st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 def test_anything_else_is_not_understood(subject: Subject, data: bytes) -> None:
     """And nothing but that: no other error may reach the reader."""
-    with pytest.raises(NotUnderstood):
-        decode(subject, data)
+    with pytest.raises(MalformedMessage):
+        decode_turn(subject, data)
 
 
-@given(event=events(), data=st.data())
-def test_an_event_with_one_wrong_field_is_not_understood(event: tuple[Subject, JobFacts], data: st.DataObject) -> None:
+@given(ending=endings, data=st.data())
+def test_an_event_with_one_wrong_field_is_not_understood(ending: Ending, data: st.DataObject) -> None:
     """Of another type, or missing."""
-    subject, job = event
-    body = json.loads(encode(subject, job))
+    subject = ENDING_SUBJECTS[ending.status]
+    body = json.loads(announcement(ending).body)
     field = data.draw(st.sampled_from(sorted(body["job"])))
     wrong = data.draw(json_values.filter(lambda value: type(value) not in {str, int, float}))
     if data.draw(st.booleans()):
@@ -61,22 +79,22 @@ def test_an_event_with_one_wrong_field_is_not_understood(event: tuple[Subject, J
     else:
         del body["job"][field]
 
-    with pytest.raises(NotUnderstood):
-        decode(subject, json.dumps(body).encode())
+    with pytest.raises(MalformedMessage):
+        decode_turn(subject, json.dumps(body).encode())
 
 
-@given(event=events(), other=st.sampled_from(Subject))
-def test_an_event_of_another_subject_is_not_understood(event: tuple[Subject, JobFacts], other: Subject) -> None:
+@given(ending=endings, other=st.sampled_from(Subject))
+def test_an_event_of_another_subject_is_not_understood(ending: Ending, other: Subject) -> None:
     """Whether the envelope says so, or the job's status."""
-    subject, job = event
-    body = json.loads(encode(subject, job))
+    subject = ENDING_SUBJECTS[ending.status]
+    body = json.loads(announcement(ending).body)
     if other is not subject:
-        with pytest.raises(NotUnderstood):
-            decode(other, json.dumps(body).encode())
-        with pytest.raises(NotUnderstood):
-            decode(other, json.dumps(body | {"subject": other.value}).encode())
-        with pytest.raises(NotUnderstood):
-            decode(subject, json.dumps(body | {"subject": other.value}).encode())
+        with pytest.raises(MalformedMessage):
+            decode_turn(other, json.dumps(body).encode())
+        with pytest.raises(MalformedMessage):
+            decode_turn(other, json.dumps(body | {"subject": other.value}).encode())
+        with pytest.raises(MalformedMessage):
+            decode_turn(subject, json.dumps(body | {"subject": other.value}).encode())
 
 
 @pytest.mark.parametrize(
@@ -101,17 +119,17 @@ def test_an_event_that_cannot_be_is_not_understood(changes: dict[str, object]) -
     job_id = "00000000-0000-0000-0000-000000000000"
     good = {"id": job_id, "job_id": job_id, "object_id": "x", "status": "processing"}
     good |= {"timestamp": 1, "sleep_time_used": 0}  # type: ignore[dict-item]  # a job has more than texts
-    decode("job:created", json.dumps({"subject": "job:created", "job": good}).encode())
+    decode_turn("job:created", json.dumps({"subject": "job:created", "job": good}).encode())
 
-    with pytest.raises(NotUnderstood):
-        decode("job:created", json.dumps({"subject": "job:created", "job": good | changes}).encode())
+    with pytest.raises(MalformedMessage):
+        decode_turn("job:created", json.dumps({"subject": "job:created", "job": good | changes}).encode())
 
 
 @given(st.binary(min_size=400) | st.text(st.characters(exclude_categories=["Cs"]), min_size=400).map(str.encode))
 def test_the_reason_does_not_repeat_the_message(data: bytes) -> None:
     """It goes into logs: it is one short line, whatever was sent."""
-    with pytest.raises(NotUnderstood) as caught:
-        decode("job:created", data)
+    with pytest.raises(MalformedMessage) as caught:
+        decode_turn("job:created", data)
 
     reason = str(caught.value)
     assert 0 < len(reason) < 300
@@ -119,7 +137,7 @@ def test_the_reason_does_not_repeat_the_message(data: bytes) -> None:
 
 
 @given(st.text(st.characters()) | st.text(st.characters(categories=["Cc", "Cs", "Zl", "Zp", "Cf"]), max_size=3))
-def test_an_object_id_is_any_text_without_controls_and_lone_surrogates(text: str) -> None:
+def test_object_id_is_text_without_controls_and_lone_surrogates(text: str) -> None:
     """Of 1 to 256 characters; what is wrong is said in words."""
     controls = any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
 

@@ -5,7 +5,8 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job_server.domain import Ending, choose_sleep_s, ended_after
+from hasty.jobs import Status
+from job_server.domain import choose_sleep_s, ended_after
 
 lengths = st.integers(0, 10**6) | st.floats(0, 10**6, allow_nan=False)
 
@@ -36,6 +37,6 @@ def test_the_default_is_the_originals(seed: int) -> None:
 def test_the_timeout_decides_how_a_job_ends(needed: float, timeout: float) -> None:
     """In time is finished; otherwise it is cancelled when the timeout is over, not later."""
     if needed <= timeout:
-        assert ended_after(needed, timeout) == (Ending.FINISHED, needed)
+        assert ended_after(needed, timeout) == (Status.FINISHED, needed)
     else:
-        assert ended_after(needed, timeout) == (Ending.CANCELLED, timeout)
+        assert ended_after(needed, timeout) == (Status.CANCELLED, timeout)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.errors import AlreadyRunningError, StackError
-from local_stack.folder import Folder
+from hasty.server.local_stack.errors import AlreadyRunningError, StackError
+from hasty.server.local_stack.folder import Folder
 
 
 def test_a_second_stack_in_the_folder_is_told_who_has_it(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_a_start_turns_the_log_over(tmp_path: Path) -> None:
     assert (tmp_path / "logs" / "nats.log.1").read_text() == "before\n"
 
 
-def test_a_log_over_the_limit_is_turned_under_the_hands_of_its_writer(tmp_path: Path) -> None:
+def test_log_over_the_limit_is_rotated_while_it_is_written(tmp_path: Path) -> None:
     """The writer goes on appending to the same file, which begins anew."""
     with Folder.claimed(tmp_path) as folder:
         log = folder.log("nats")
@@ -62,3 +62,21 @@ def test_a_log_over_the_limit_is_turned_under_the_hands_of_its_writer(tmp_path: 
             writer.write(b"next\n")
     assert log.read_text() == "next\n"
     assert log.with_suffix(".log.1").stat().st_size == 101
+
+
+def test_log_is_dropped_when_there_is_no_space_for_its_copy(tmp_path: Path) -> None:
+    """Otherwise the log itself would keep the disk full."""
+    with Folder.claimed(tmp_path) as folder:
+        log = folder.log("nats")
+        copy = log.with_suffix(".log.1")
+        copy.symlink_to("/dev/full")
+        log.write_bytes(b"x" * 101)
+        folder.turn_logs(limit_bytes=100)
+    assert (log.read_bytes(), copy.is_symlink()) == (b"", False)
+
+
+def test_folder_on_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
+    """Such as one whose lock cannot be written."""
+    (tmp_path / "stack.lock").symlink_to("/dev/full")
+    with pytest.raises(StackError, match="cannot be written"), Folder.claimed(tmp_path):
+        pass

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from local_stack.errors import PortInUseError
-from local_stack.ports import HOST, Port
+from hasty.server.local_stack.errors import PortInUseError
+from hasty.server.local_stack.ports import HOST, Port
 
 
 def listening(number: int = 0) -> socket.socket:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack import programs
-from local_stack.errors import MissingProgramError
+from hasty.server.local_stack import programs
+from hasty.server.local_stack.errors import MissingProgramError
 
 
 def test_a_program_is_found_beside_this_python() -> None:
@@ -18,7 +18,7 @@ def test_a_program_is_found_beside_this_python() -> None:
 
 def test_a_missing_program_is_one_line_that_says_what_to_do() -> None:
     """No traceback, no search through the PATH by hand."""
-    with pytest.raises(MissingProgramError, match=r"^the program no-such-thing is not installed: run `make install`$"):
+    with pytest.raises(MissingProgramError, match=r"^the program no-such-thing is not installed: pip install "):
         programs.find("no-such-thing")
 
 
@@ -34,7 +34,7 @@ def test_whoever_asks_at_once_gets_one_whole_program(tmp_path: Path, monkeypatch
     installed: list[Path] = []
     second = threading.Event()
 
-    def install(target: Path) -> None:
+    def install(target: Path, _work: Path) -> None:
         if installed:
             second.set()
         installed.append(target)
@@ -52,13 +52,20 @@ def test_whoever_asks_at_once_gets_one_whole_program(tmp_path: Path, monkeypatch
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", unpacked.name]
 
 
-def test_a_database_that_cannot_be_fetched_is_one_line_with_a_way_out(
+def test_failed_download_of_the_database_is_one_line_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a network, or with another wheel than the one that was locked."""
     lock = tmp_path / "secantusdb.txt"
     lock.write_text("secantusdb==0.6.0b17 --hash=md5:nonsense\n")
     monkeypatch.setattr(programs, "SECANTUSDB", lock)
-    with pytest.raises(MissingProgramError, match=r"^the database program cannot be fetched \(.+\): mend that, or set"):
+    with pytest.raises(MissingProgramError, match=r"^SecantusDB cannot be downloaded \(.+\): fix that, or set"):
         programs.secantusd(tmp_path / "programs")
     assert [path.name for path in (tmp_path / "programs").iterdir()] == ["lock"]
+
+
+def test_cache_that_cannot_be_written_is_one_line_with_advice(tmp_path: Path) -> None:
+    """Such as one below a file."""
+    (tmp_path / "file").touch()
+    with pytest.raises(MissingProgramError, match=r"^SecantusDB cannot be unpacked into .+choose another one with XDG"):
+        programs.secantusd(tmp_path / "file" / "hasty")

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.settings import SettingsError, config_from
+from hasty.server.local_stack.settings import SettingsError, config_from
 
 FOLDER = Path("somewhere")
 
 
 def test_without_settings_everything_is_the_stacks_own() -> None:
-    """A newcomer sets nothing and gets nginx on 8080."""
+    """Without any setting, there is nginx on 8080."""
     config = config_from({"PATH": "/bin"}, FOLDER, api_servers=1, job_servers=1)
     assert (config.http_port, config.nats_url, config.api_mongo_url, config.job_mongo_url) == (8080, None, None, None)
     assert config.environment == {}
@@ -40,3 +40,10 @@ def test_a_port_that_is_none_is_refused_by_name(port: str) -> None:
     """The line names the variable, what it holds and what it may hold."""
     with pytest.raises(SettingsError, match=r"^HASTY_HTTP_PORT is '.+': it must be a port from 1 to 65535$"):
         config_from({"HASTY_HTTP_PORT": port}, FOLDER, api_servers=1, job_servers=1)
+
+
+@pytest.mark.parametrize("floor", ["some", "-1", "1.5"])
+def test_malformed_disk_floor_is_refused_by_name(floor: str) -> None:
+    """As a port is."""
+    with pytest.raises(SettingsError, match=r"^HASTY_DISK_FLOOR_MIB is '.+': it must be a whole number of MiB$"):
+        config_from({"HASTY_DISK_FLOOR_MIB": floor}, FOLDER, api_servers=1, job_servers=1)

@@ -1,20 +1,21 @@
 """What the person at the terminal sees."""
 
 import io
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 from rich.console import Console
 
-from local_stack.child import State
-from local_stack.stack import Stack
-from local_stack.view import LINES, View
+from hasty.server.local_stack.part import State
+from hasty.server.local_stack.stack import Stack
+from hasty.server.local_stack.view import LINES, View
 
 
-def a_stack() -> Stack:
+def a_stack(state: State = State.READY, stops_by: float | None = None) -> Stack:
     """A stack with one child, as far as a view looks at it."""
-    child: Any = SimpleNamespace(name="nats", address="127.0.0.1:4222", pid=123, restarts=2, state=State.READY)
-    return cast("Stack", SimpleNamespace(url="http://127.0.0.1:8080", children={"nats": child}))
+    child: Any = SimpleNamespace(name="nats", address="127.0.0.1:4222", pid=123, restarts=2, state=state)
+    return cast("Stack", SimpleNamespace(url="http://127.0.0.1:8080", children={"nats": child}, stops_by=stops_by))
 
 
 def test_without_a_terminal_there_are_plain_lines() -> None:
@@ -29,7 +30,7 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
     assert second.endswith("nats is [bold] " + "very " * 20 + "well")
 
 
-def test_on_a_terminal_the_children_are_shown_with_the_last_lines() -> None:
+def test_terminal_shows_the_children_with_the_last_lines() -> None:
     """Short: a table, and no more lines than fit below it."""
     output = io.StringIO()
     view = View(Console(file=output, force_terminal=True, width=100, height=40))
@@ -43,3 +44,12 @@ def test_on_a_terminal_the_children_are_shown_with_the_last_lines() -> None:
     for part in ("Hasty on http://127.0.0.1:8080", "nats", "127.0.0.1:4222", "123", "ready", f"event {LINES + 2}."):
         assert part in last_picture
     assert "event 2." not in last_picture
+
+
+def test_terminal_shows_what_a_stop_waits_for() -> None:
+    """By name, and how long until it is killed."""
+    output = io.StringIO()
+    view = View(Console(file=output, force_terminal=True, width=100, height=40))
+    with view.shown():
+        view.show(a_stack(State.STOPPING, time.monotonic() + 60))
+    assert "waiting up to 60 s for nats" in output.getvalue()

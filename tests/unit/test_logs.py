@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import structlog
 
-from runtime.logs import configure, get_logger, one_line, worker_name
+from hasty.server.runtime.logs import configure, get_logger, one_line, worker_name
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from runtime import probes
-from runtime.probes import METRICS_TYPE, Probes
+from hasty.server.runtime import probes
+from hasty.server.runtime.probes import METRICS_TYPE, Probes
 
 
 def says(result: str | None) -> Callable[[], Awaitable[str | None]]:

@@ -12,8 +12,8 @@ from tests.unit.child_process import ended, running, said
 # A whole program around one `main`; `up` on stdout says that signals are handled from now on.
 PROGRAM = """
 import asyncio, time
-from runtime.logs import configure, get_logger
-from runtime.process import Leave, Stopping, run
+from hasty.server.runtime.logs import configure, get_logger
+from hasty.server.runtime.process import FatalExit, Stopping, run
 
 configure("program", "info", {fmt!r})
 log = get_logger("program")
@@ -85,16 +85,17 @@ async def test_repeated_signals_end_a_process_whose_loop_is_blocked() -> None:
         assert child.returncode == 130
 
 
-def test_leave_inside_task_groups_ends_with_its_code_and_one_line() -> None:
+def test_fatal_exit_in_task_groups_ends_with_its_code_and_a_line() -> None:
     """However deep it is wrapped."""
-    with running(program("await raise_in_task_group(Leave(70, 'the client is closed'))")) as child:
+    with running(program("await raise_in_task_group(FatalExit(70, 'the client is closed'))")) as child:
         code, _, errors = ended(child)
     assert code == 70
     (line,) = errors.splitlines()
-    assert json.loads(line)["event"] == "the client is closed"
+    logged = json.loads(line)
+    assert (logged["event"], logged["reason"], logged["exit_code"]) == ("fatal_exit", "the client is closed", 70)
 
 
-def test_an_unknown_failure_ends_with_1_and_all_details_in_one_json_line() -> None:
+def test_unknown_failure_ends_with_1_and_details_in_a_json_line() -> None:
     """Nobody sees a raw traceback, and nothing of it is lost."""
     with running(program("await raise_in_task_group(ValueError('no such thing'))")) as child:
         code, _, errors = ended(child)
@@ -105,7 +106,7 @@ def test_an_unknown_failure_ends_with_1_and_all_details_in_one_json_line() -> No
     assert "fail" in {frame["name"] for frame in failure["frames"]}
 
 
-def test_an_unknown_failure_is_one_line_of_text_that_names_the_place() -> None:
+def test_unknown_failure_is_one_line_that_names_the_place() -> None:
     """On a terminal likewise."""
     with running(program("await raise_in_task_group(ValueError('no such thing'))", fmt="text")) as child:
         code, _, errors = ended(child)
@@ -116,10 +117,10 @@ def test_an_unknown_failure_is_one_line_of_text_that_names_the_place() -> None:
 
 def test_failures_beside_a_leave_are_logged_and_its_code_is_kept() -> None:
     """One reason to end must not swallow another."""
-    with running(program("await raise_in_task_group(KeyError('lost'), Leave(70, 'silent'))")) as child:
+    with running(program("await raise_in_task_group(KeyError('lost'), FatalExit(70, 'silent'))")) as child:
         code, _, errors = ended(child)
     assert code == 70
-    assert [json.loads(line)["event"] for line in errors.splitlines()] == ["unexpected failure", "silent"]
+    assert [json.loads(line)["event"] for line in errors.splitlines()] == ["unexpected_failure", "fatal_exit"]
 
 
 def test_system_exit_from_a_task_ends_the_process_with_its_code() -> None:
@@ -129,16 +130,16 @@ def test_system_exit_from_a_task_ends_the_process_with_its_code() -> None:
     assert (code, errors) == (1, "")
 
 
-def test_a_blocked_loop_ends_the_process_with_70_and_names_the_place() -> None:
+def test_blocked_loop_ends_with_70_and_names_the_place() -> None:
     """Where the loop hangs is what one needs to know afterwards."""
     with running(program("def hang():\n    time.sleep(600)\nhang()", silence_s=1)) as child:
         code, _, errors = ended(child)
     assert code == 70
-    assert json.loads(errors.splitlines()[0])["event"] == "the event loop is blocked: leaving"
+    assert json.loads(errors.splitlines()[0])["event"] == "event_loop_blocked"
     assert "in hang" in errors
 
 
-def test_a_loop_blocked_by_its_own_log_pipe_ends_the_process_with_70() -> None:
+def test_loop_blocked_by_its_own_log_pipe_ends_with_70() -> None:
     """The report cannot be written then, and must not hold up the end."""
     with running(program("while True:\n    log.info('x' * 1000)", silence_s=1)) as child:
         assert child.wait() == 70

@@ -1,6 +1,7 @@
 """Settings: what is right is taken, what is wrong is told in one line each, and no password is ever shown."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,7 +11,17 @@ from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 
 from api_server.settings import Settings as ApiSettings
-from runtime.settings import ProcessSettings, Seconds, UrlOf, load, without_credentials
+from hasty.server.runtime.settings import (
+    KNOWN,
+    RENAMED,
+    ProcessSettings,
+    Seconds,
+    UrlOf,
+    load,
+    variable_of,
+    without_credentials,
+)
+from job_server.settings import Settings as JobSettings
 
 
 class Settings(ProcessSettings):
@@ -64,17 +75,49 @@ def test_variables_are_taken_and_empty_ones_are_not(monkeypatch: pytest.MonkeyPa
     assert settings.nats_url == "nats://a:4222,nats://b:4222"
 
 
-def test_newcomers_are_refused_for_as_long_as_was_said(
+def test_drain_delay_is_read_and_checked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not at all by default: only a proxy that finds api-servers by name needs it."""
+    assert load(ApiSettings).drain_delay_s == 0
+    monkeypatch.setenv("HASTY_DRAIN_DELAY_S", "2.5")
+    assert load(ApiSettings).drain_delay_s == 2.5
+    for value in ("-1", "61", "nan"):
+        monkeypatch.setenv("HASTY_DRAIN_DELAY_S", value)
+        rule = "it must be a number of seconds from 0 to 60"
+        assert refusal(capsys, ApiSettings) == [f"HASTY_DRAIN_DELAY_S is '{value}': {rule}"]
+
+
+def test_old_name_of_a_setting_works_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not at all by default: only a proxy that finds api-servers by name needs it."""
-    assert load(ApiSettings).linger_s == 0
+    """Where both names are set, the new one counts; a service without the setting says nothing."""
     monkeypatch.setenv("HASTY_LINGER_S", "2.5")
-    assert load(ApiSettings).linger_s == 2.5
-    for value in ("-1", "61", "nan"):
-        monkeypatch.setenv("HASTY_LINGER_S", value)
-        rule = "it must be a number of seconds from 0 to 60"
-        assert refusal(capsys, ApiSettings) == [f"HASTY_LINGER_S is '{value}': {rule}"]
+    assert load(ApiSettings).drain_delay_s == 2.5
+    warning = (
+        "HASTY_LINGER_S is now called HASTY_DRAIN_DELAY_S: the old name works in this version only, please rename it"
+    )
+    assert capsys.readouterr().err.splitlines() == [warning]
+
+    monkeypatch.setenv("HASTY_DRAIN_DELAY_S", "3")
+    assert load(ApiSettings).drain_delay_s == 3
+    warning = "HASTY_LINGER_S is ignored: its new name HASTY_DRAIN_DELAY_S is set as well; remove HASTY_LINGER_S"
+    assert capsys.readouterr().err.splitlines() == [warning]
+
+    load(Settings)
+    assert capsys.readouterr().err == ""
+
+
+def test_replicas_are_one_three_or_five(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One by default; any other number, or none at all, is refused with the choices."""
+    assert load(ApiSettings).nats_replicas == 1
+    for value in ("1", "3", "5"):
+        monkeypatch.setenv("HASTY_NATS_REPLICAS", value)
+        assert load(ApiSettings).nats_replicas == int(value)
+    for value in ("0", "2", "4", "7", "-3", "3.0", "three"):
+        monkeypatch.setenv("HASTY_NATS_REPLICAS", value)
+        [line] = refusal(capsys, ApiSettings)
+        assert line.startswith("HASTY_NATS_REPLICAS is ")
+        assert line.endswith(": it must be one of 1, 3, 5")
+        assert value in line
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -213,15 +256,55 @@ def test_a_file_that_cannot_be_read_is_told(
     ]
 
 
+@pytest.mark.parametrize(
+    ("settings", "variables", "line"),
+    [
+        (
+            ApiSettings,
+            {"HASTY_OVERDUE_S": "1"},
+            (
+                "HASTY_OVERDUE_S is 1: it should be above HASTY_ACK_WAIT_S, which is 50, or jobs are dispatched again "
+                "while the broker still waits for their workers"
+            ),
+        ),
+        (
+            JobSettings,
+            {"HASTY_JOB_TIMEOUT_S": "2.5", "HASTY_JOB_SLEEP_MIN_S": "2.5"},
+            (
+                "HASTY_JOB_TIMEOUT_S is 2.5: it should be above HASTY_JOB_SLEEP_MIN_S, which is 2.5, or every job is "
+                "cancelled"
+            ),
+        ),
+    ],
+)
+def test_valid_but_useless_settings_are_warned_about(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: type[ProcessSettings],
+    variables: dict[str, str],
+    line: str,
+) -> None:
+    """They hold, because somebody may want to see what happens."""
+    load(settings)
+    assert capsys.readouterr().err == ""
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    load(settings)
+    assert capsys.readouterr().err == f"{line}\n"
+
+
 def test_a_mistyped_variable_is_warned_about(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It would be ignored in silence otherwise; the process starts all the same."""
     monkeypatch.setenv("HASTY_ACK_WAIT", "3")
+    monkeypatch.setenv("HASTY_NATS_URLS_FILE", "x")
+    monkeypatch.setenv("HASTY_WEATHER", "fine")
     assert load(Settings).ack_wait_s == 50
-    assert capsys.readouterr().err.splitlines() == [
-        "HASTY_ACK_WAIT is not a setting of Hasty and is ignored: did you mean HASTY_ACK_WAIT_S?"
-    ]
+    first, second, third = capsys.readouterr().err.splitlines()
+    assert first == "HASTY_ACK_WAIT is not a setting of Hasty and is ignored: did you mean HASTY_ACK_WAIT_S?"
+    assert second.endswith("did you mean HASTY_NATS_URL_FILE?")
+    assert third.startswith("HASTY_WEATHER is not a setting of Hasty and is ignored: did you mean HASTY_")
 
 
 @pytest.mark.parametrize(
@@ -230,9 +313,8 @@ def test_a_mistyped_variable_is_warned_about(
         "HASTY_HTTP_PORT",  # another part's
         "HASTY_JOB_MONGO_URL",
         "HASTY_JOB_MONGO_URL_FILE",
-        "HASTY_NATS_PASSWORD",  # compose's own
+        "HASTY_TAG",  # compose's own
         "HASTY_JOB_SLEEP_MID_S",  # only this class has it
-        "HASTY_WEATHER",  # like nothing of ours
         "ACK_WAIT",  # not ours
     ],
 )
@@ -243,3 +325,11 @@ def test_other_variables_are_no_mistakes(
     monkeypatch.setenv(variable, "1")
     load(Settings)
     assert capsys.readouterr().err == ""
+
+
+def test_no_setting_is_taken_for_a_typing_error() -> None:
+    """All parts run in one environment, so each knows the settings of the others."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8").partition("## Settings")[2]
+    told = set(re.findall(r"`(HASTY_\w+)`", readme.partition("\n## ")[0]))
+    read = {variable_of(field) for cls in (ApiSettings, JobSettings) for field in cls.model_fields}
+    assert (told | read) - {"HASTY_NATS_URL_FILE"} - KNOWN - set(RENAMED) == set()

@@ -8,20 +8,20 @@ from typing import Protocol
 import pytest
 import pytest_asyncio
 
-from local_stack import Child
-from messaging.jetstream import JetStream
+from hasty.server.local_stack import Child
 from tests.fakes import FakeBroker, FakeJetStream
+from tests.real_wire import RealWire
 from tests.servers import nats_server, start
 
 ACK_WAIT_S = 1.0
 
-Connection = JetStream | FakeJetStream
+Wire = RealWire | FakeJetStream
 
 
 class Broker(Protocol):
     """A broker that tests connect to, stop, start and wipe."""
 
-    def connection(self) -> AbstractAsyncContextManager[Connection]:
+    def connection(self) -> AbstractAsyncContextManager[Wire]:
         """Open a connection, which is usable when the block is entered."""
 
     async def stop(self) -> None:
@@ -41,9 +41,9 @@ class RealBroker:
     server: Child
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[Wire]:
         """Open a connection."""
-        async with JetStream.opened(f"nats://{self.server.address}", name="a test") as opened:
+        async with RealWire.opened(self.server.url, name="a test") as opened:
             await opened.until_connected()
             yield opened
 
@@ -67,7 +67,7 @@ class PretendBroker:
     broker: FakeBroker
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    async def connection(self) -> AsyncIterator[Wire]:
         """Open a connection."""
         opened = FakeJetStream(self.broker)
         try:
@@ -100,8 +100,8 @@ async def real_broker(server: Child) -> AsyncIterator[RealBroker]:
     """The nats-server without any stream."""
     broker = RealBroker(server)
     async with broker.connection() as opened:
-        assert isinstance(opened, JetStream)
-        await opened._api("STREAM.DELETE.JOBS")  # noqa: SLF001 - only a test deletes it, so no method does
+        assert isinstance(opened, RealWire)
+        await opened.connection.api("STREAM.DELETE.JOBS")
     yield broker
 
 
@@ -115,7 +115,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def wire(broker: Broker) -> AsyncIterator[Connection]:
+async def wire(broker: Broker) -> AsyncIterator[Wire]:
     """A connection to a broker that is set up and empty."""
     async with broker.connection() as opened:
         await opened.ensure(ACK_WAIT_S)

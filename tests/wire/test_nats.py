@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+import uvloop
 
-from local_stack import Child
-from messaging.events import Outgoing, Subject
-from messaging.jetstream import CALL_TIMEOUT_S, BrokerUnavailable, Delivery, JetStream, StreamState, TopologyConflict
-from messaging.topology import DURABLES, JOB_CREATED, STREAM, STREAM_CONFIG
-from runtime.process import Leave
+from hasty.server.local_stack import Child
+from hasty.server.messaging import provisioning
+from hasty.server.messaging.connection import CALL_TIMEOUT_S, BrokerUnavailable, Connection
+from hasty.server.messaging.delivery import Delivery
+from hasty.server.messaging.events import Outgoing, Subject
+from hasty.server.messaging.provisioning import StreamState, TopologyConflict
+from hasty.server.messaging.publisher import Publisher
+from hasty.server.messaging.topology import DURABLES, JOB_CREATED, STREAM, STREAM_CONFIG, WORK, work_durable
+from hasty.server.messaging.watchdog import watch
+from hasty.server.runtime.process import FatalExit
 from tests.eventually import eventually
+from tests.real_wire import RealWire
 from tests.wire.conftest import RealBroker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,38 +30,42 @@ ACK_WAIT_S = 30.0
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def wire(real_broker: RealBroker) -> AsyncIterator[JetStream]:
+async def wire(real_broker: RealBroker) -> AsyncIterator[RealWire]:
     """A connection to a broker without any stream."""
     async with real_broker.connection() as opened:
-        assert isinstance(opened, JetStream)
+        assert isinstance(opened, RealWire)
         yield opened
 
 
-async def api(wire: JetStream, subject: str, body: object = None) -> dict[str, Any]:
-    """Ask JetStream for what no method of ours asks."""
-    answer: dict[str, Any] = await wire._api(subject, body)  # noqa: SLF001 - only tests want it
+async def api(wire: RealWire, subject: str, body: object = None) -> dict[str, Any]:
+    """Ask RealWire for what no method of ours asks."""
+    answer: dict[str, Any] = await wire.connection.api(subject, body)
     assert "error" not in answer, answer
     return answer
 
 
-async def test_everything_is_made_as_it_was_agreed(wire: JetStream) -> None:
+async def test_everything_is_made_as_it_was_agreed(wire: RealWire) -> None:
     """On file, bounded in age and size, with a long memory for ids; consumers that forget nothing."""
-    await wire.ensure(ACK_WAIT_S)
+    await wire.ensure(ACK_WAIT_S, kinds=["greet"])
 
     stream = (await api(wire, f"STREAM.INFO.{STREAM}"))["config"]
-    assert sorted(stream["subjects"]) == ["job:cancelled", "job:created", "job:finished"]
-    assert (stream["storage"], stream["retention"], stream["allow_atomic"]) == ("file", "limits", True)
-    assert stream["duplicate_window"] >= 600 * 10**9
-    assert stream["max_age"] > 0
-    assert stream["max_bytes"] > 0
-    for durable in DURABLES:
-        consumer = (await api(wire, f"CONSUMER.INFO.{STREAM}.{durable.name}"))["config"]
+    assert sorted(stream["subjects"]) == sorted(subject.value for subject in Subject)
+    work = (await api(wire, f"STREAM.INFO.{WORK}"))["config"]
+    assert work["subjects"] == ["work.*"]
+    assert (stream["retention"], work["retention"]) == ("limits", "workqueue")
+    for config in (stream, work):
+        assert (config["storage"], config["allow_atomic"]) == ("file", True)
+        assert config["duplicate_window"] >= 600 * 10**9
+        assert config["max_age"] > 0
+        assert config["max_bytes"] > 0
+    for durable in (*DURABLES, work_durable("greet")):
+        consumer = (await api(wire, f"CONSUMER.INFO.{durable.stream}.{durable.name}"))["config"]
         assert (consumer["deliver_policy"], consumer["ack_policy"]) == ("all", "explicit")
         assert (consumer["max_deliver"], consumer["ack_wait"]) == (-1, 30 * 10**9)
         assert "backoff" not in consumer
 
 
-async def test_what_can_be_changed_in_place_is_brought_up_to_date(wire: JetStream) -> None:
+async def test_what_can_be_changed_in_place_is_brought_up_to_date(wire: RealWire) -> None:
     """Without losing a message, and without making anything anew."""
     old = STREAM_CONFIG | {"max_age": 60 * 10**9, "duplicate_window": 30 * 10**9, "allow_atomic": False}
     await api(wire, f"STREAM.CREATE.{STREAM}", old)
@@ -72,7 +83,7 @@ async def test_what_can_be_changed_in_place_is_brought_up_to_date(wire: JetStrea
 
 
 @pytest.mark.parametrize(("setting", "value"), [("storage", "memory"), ("retention", "workqueue")])
-async def test_what_cannot_be_changed_in_place_is_named(wire: JetStream, setting: str, value: str) -> None:
+async def test_what_cannot_be_changed_in_place_is_named(wire: RealWire, setting: str, value: str) -> None:
     """Nothing is deleted by ourselves; a person is told what differs."""
     await api(wire, f"STREAM.CREATE.{STREAM}", STREAM_CONFIG | {setting: value})
 
@@ -80,18 +91,27 @@ async def test_what_cannot_be_changed_in_place_is_named(wire: JetStream, setting
         await wire.ensure(ACK_WAIT_S)
 
 
-async def test_a_stream_that_vanishes_while_it_is_looked_after_is_no_conflict(
-    wire: JetStream, monkeypatch: pytest.MonkeyPatch
+async def test_copies_need_a_cluster(wire: RealWire) -> None:
+    """A single server keeps one copy: the setting to change is named, whether the stream exists or not."""
+    for _ in range(2):
+        with pytest.raises(TopologyConflict, match="set HASTY_NATS_REPLICAS to 1"):
+            await wire.ensure(ACK_WAIT_S, 3)
+        await wire.ensure(ACK_WAIT_S)
+
+
+async def test_stream_that_vanishes_during_the_check_is_no_conflict(
+    wire: RealWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Found by injected faults: an api-server that was about to make a consumer left when its stream was gone."""
-    look_after_stream = wire._ensure_stream  # noqa: SLF001 - between this step and the next the stream is deleted
+    ensure_stream = provisioning._ensure_stream  # noqa: SLF001 - between this step and the next the stream is deleted
 
-    async def then_lose_it() -> StreamState:
-        state = await look_after_stream()
-        await api(wire, f"STREAM.DELETE.{STREAM}")
+    async def then_lose_it(connection: Connection, stream: str, replicas: int) -> StreamState:
+        state = await ensure_stream(connection, stream, replicas)
+        if stream == STREAM:
+            await api(wire, f"STREAM.DELETE.{STREAM}")
         return state
 
-    monkeypatch.setattr(wire, "_ensure_stream", then_lose_it)
+    monkeypatch.setattr(provisioning, "_ensure_stream", then_lose_it)
     with pytest.raises(BrokerUnavailable, match="stream not found"):
         await wire.ensure(ACK_WAIT_S)
     monkeypatch.undo()
@@ -99,10 +119,10 @@ async def test_a_stream_that_vanishes_while_it_is_looked_after_is_no_conflict(
     assert (await wire.ensure(ACK_WAIT_S)).is_new
 
 
-async def test_a_consumer_that_was_deleted_comes_back_under_its_reader(wire: JetStream) -> None:
-    """Its owner makes it again, and the reader goes on by itself; deleted work is delivered again."""
+async def test_a_consumer_that_was_deleted_comes_back_under_its_reader(wire: RealWire) -> None:
+    """Its owner makes it again, and the reader goes on by itself; work that is delivered again is known as such."""
     await wire.ensure(ACK_WAIT_S)
-    consumer = wire.consumer(JOB_CREATED, room=lambda: 100 - consumer.buffered)
+    consumer = wire.consumer(JOB_CREATED, free_slots=lambda buffered: 100 - buffered)
     received: list[Delivery] = []
 
     async def read() -> None:
@@ -121,16 +141,15 @@ async def test_a_consumer_that_was_deleted_comes_back_under_its_reader(wire: Jet
 
         await eventually(lambda: [delivery.data for delivery in received] == [b"before", b"before", b"after"])
         reader.cancel()
+    assert [delivery.attempt for delivery in received[:2]] == [1, 2]
 
 
-async def test_a_message_has_one_key_for_ever_and_shares_it_with_no_other(
-    wire: JetStream, real_broker: RealBroker
-) -> None:
+async def test_message_has_one_key_that_no_other_message_has(wire: RealWire, real_broker: RealBroker) -> None:
     """The same at each delivery; another one for the message that has its place in the next stream."""
 
     async def keys(count: int) -> list[str]:
         found: list[Delivery] = []
-        consumer = wire.consumer(JOB_CREATED, room=lambda: 1)
+        consumer = wire.consumer(JOB_CREATED, free_slots=lambda _: 1)
         async for batch in consumer.batches():
             found += batch
             await wire.nak(batch)
@@ -142,7 +161,7 @@ async def test_a_message_has_one_key_for_ever_and_shares_it_with_no_other(
     await wire.publish([Outgoing(Subject.CREATED, b"x")])
     first = await keys(2)
     async with real_broker.connection() as other:
-        assert isinstance(other, JetStream)
+        assert isinstance(other, RealWire)
         await api(other, f"STREAM.DELETE.{STREAM}")
         await other.ensure(ACK_WAIT_S)
         await other.publish([Outgoing(Subject.CREATED, b"y")])
@@ -157,7 +176,7 @@ def _is_stopped(child: Child) -> bool:
     return os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None
 
 
-async def test_a_frozen_broker_holds_nobody_up(wire: JetStream, server: Child) -> None:
+async def test_a_frozen_broker_holds_nobody_up(wire: RealWire, server: Child) -> None:
     """Every call ends in bounded time; when it thaws, the same connection works as before."""
     await wire.ensure(ACK_WAIT_S)
     server.pause()
@@ -185,11 +204,41 @@ async def test_a_frozen_broker_holds_nobody_up(wire: JetStream, server: Child) -
     await works()
 
 
-async def test_a_closed_client_is_a_reason_to_leave(wire: JetStream) -> None:
+async def test_a_closed_client_is_a_reason_to_leave(wire: RealWire) -> None:
     """A process that can never speak to the broker again must not pretend to live."""
-    watching = asyncio.create_task(wire.watch(silence_s=20))
-    await wire.close_client()
+    watching = asyncio.create_task(watch(wire.connection, silence_s=20))
+    await wire.connection.client.close()
 
-    with pytest.raises(Leave) as caught:
+    with pytest.raises(FatalExit) as caught:
         await watching
     assert caught.value.code == 70
+
+
+async def test_broker_that_stores_nothing_is_no_ready_broker(real_broker: RealBroker) -> None:
+    """It answers all the while: only what is published shows whether it stores."""
+    async with real_broker.connection() as opened:
+        assert isinstance(opened, RealWire)
+        publisher = Publisher(opened.connection)
+        await publisher.prove_stores()
+        # Without a stream nobody stores it.
+        assert await publisher.publish([Outgoing(Subject.CREATED, b"a")]) == [False]
+        with pytest.raises(BrokerUnavailable, match="answers, but has stored no message for"):
+            await publisher.prove_stores()
+        await opened.ensure(ACK_WAIT_S)
+        assert await publisher.publish([Outgoing(Subject.CREATED, b"b")]) == [True]
+        await publisher.prove_stores()
+
+
+async def test_connection_that_was_just_cut_is_unavailable(real_broker: RealBroker) -> None:
+    """The loop of the services refuses to write to it before the client has noticed."""
+
+    async def use() -> None:
+        async with Connection.opened(real_broker.server.url, name="a test") as connection:
+            await connection.until_connected()
+            transport: Any = connection.client._transport  # noqa: SLF001 - only from here it can be cut in time
+            transport._io_writer.transport.abort()  # noqa: SLF001 - likewise
+            await asyncio.sleep(0)
+            with pytest.raises(BrokerUnavailable):
+                await connection.ping(0.5)
+
+    await asyncio.to_thread(uvloop.run, use())

@@ -1,64 +1,22 @@
 """What the services rely on between themselves, on the fake and on a real nats-server alike."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
-from messaging.events import Outgoing, Subject
-from messaging.jetstream import BrokerUnavailable, Delivery, StreamState
-from messaging.topology import JOB_CANCELLED, JOB_CREATED, JOB_FINISHED, Durable
+from hasty.server.messaging.connection import BrokerUnavailable
+from hasty.server.messaging.delivery import Delivery
+from hasty.server.messaging.events import Subject
+from hasty.server.messaging.provisioning import StreamState
+from hasty.server.messaging.topology import JOB_CANCELLED, JOB_CREATED, JOB_FINISHED
 from tests.eventually import eventually
-from tests.wire.conftest import ACK_WAIT_S, Broker, Connection
+from tests.wire.conftest import ACK_WAIT_S, Broker, Wire
+from tests.wire.reading import PLENTY, message, reading
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-PLENTY = 1_000
 
-
-def message(body: str, message_id: str | None = None, subject: str = Subject.CREATED) -> Outgoing:
-    """A message as the services send them; the wire does not look into it."""
-    return Outgoing(subject, body.encode(), message_id)
-
-
-@dataclass
-class Reader:
-    """What one consumer of a durable was given, and leave to take more."""
-
-    room: int = PLENTY
-    received: list[Delivery] = field(default_factory=list)
-
-    @property
-    def bodies(self) -> list[str]:
-        """What the messages said."""
-        return [delivery.data.decode() for delivery in self.received]
-
-    async def got(self, count: int, within_s: float = 10) -> list[Delivery]:
-        """Everything that came, once there are so many."""
-        await eventually(lambda: len(self.received) >= count, within_s=within_s, every_s=0.01)
-        return self.received
-
-
-@asynccontextmanager
-async def reading(wire: Connection, durable: Durable = JOB_CREATED, room: int = PLENTY) -> AsyncIterator[Reader]:
-    """A consumer that collects what it is given and answers nothing by itself; it leaves without waiting."""
-    reader = Reader(room)
-    consumer = wire.consumer(durable, room=lambda: reader.room - len(reader.received) - consumer.buffered)
-
-    async def read() -> None:
-        async for batch in consumer.batches():
-            assert batch
-            reader.received += batch
-
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(read(), name="reader")
-        yield reader
-        task.cancel()
-
-
-async def test_messages_arrive_in_order_and_unchanged(wire: Connection) -> None:
+async def test_messages_arrive_in_order_and_unchanged(wire: Wire) -> None:
     """Each once, with its subject, as the first attempt."""
     bodies = ["one", "", "\u0000ünï", "x" * 60_000]
     assert await wire.publish([message(body) for body in bodies]) == [True] * 4
@@ -72,25 +30,26 @@ async def test_messages_arrive_in_order_and_unchanged(wire: Connection) -> None:
     assert [delivery.stream_sequence for delivery in received] == [1, 2, 3, 4]
 
 
-async def test_nothing_is_published_when_there_is_nothing(wire: Connection) -> None:
+async def test_nothing_is_published_when_there_is_nothing(wire: Wire) -> None:
     """An empty list is no special case for a caller."""
     assert await wire.publish([]) == []
     assert await wire.ack([]) is True
 
 
-async def test_many_messages_at_once(wire: Connection) -> None:
+async def test_many_messages_at_once(wire: Wire) -> None:
     """More than fit into one batch of the broker's, in order all the same."""
     bodies = [str(number) for number in range(1_203)]
     assert await wire.publish([message(body, f"id {body}") for body in bodies]) == [True] * len(bodies)
 
-    async with reading(wire, room=2_000) as reader:
+    async with reading(wire, slots=2_000) as reader:
         await reader.got(len(bodies))
         assert await wire.ack(reader.received) is True
 
-    assert reader.bodies == bodies
+    # On a busy machine, those that wait long for their acknowledgement come once more.
+    assert list(dict.fromkeys(reader.bodies)) == bodies
 
 
-async def test_a_known_id_is_stored_once(wire: Connection) -> None:
+async def test_a_known_id_is_stored_once(wire: Wire) -> None:
     """And both publishers are told that the stream holds it."""
     assert await wire.publish([message("first", "a")]) == [True]
     assert await wire.publish([message("second", "a")]) == [True]
@@ -102,7 +61,7 @@ async def test_a_known_id_is_stored_once(wire: Connection) -> None:
     assert reader.bodies == ["first", "third"]
 
 
-async def test_a_known_id_does_not_hurt_its_batch(wire: Connection) -> None:
+async def test_a_known_id_does_not_hurt_its_batch(wire: Wire) -> None:
     """The others are stored, whatever the broker thinks of the batch."""
     await wire.publish([message("b", "b")])
 
@@ -113,7 +72,7 @@ async def test_a_known_id_does_not_hurt_its_batch(wire: Connection) -> None:
     assert sorted(reader.bodies) == ["a", "b", "c", "d", "e"]
 
 
-async def test_an_id_twice_in_one_batch_is_stored_once(wire: Connection) -> None:
+async def test_an_id_twice_in_one_batch_is_stored_once(wire: Wire) -> None:
     """Two requests for the same dispatch may meet in one batch."""
     assert await wire.publish([message("a", "1"), message("a", "1"), message("b", "2")]) == [True] * 3
 
@@ -122,7 +81,7 @@ async def test_an_id_twice_in_one_batch_is_stored_once(wire: Connection) -> None
     assert sorted(reader.bodies) == ["a", "b"]
 
 
-async def test_a_message_without_an_id_is_stored_each_time(wire: Connection) -> None:
+async def test_a_message_without_an_id_is_stored_each_time(wire: Wire) -> None:
     """Only an id makes two messages one."""
     await wire.publish([message("same"), message("same")])
 
@@ -131,7 +90,7 @@ async def test_a_message_without_an_id_is_stored_each_time(wire: Connection) -> 
     assert reader.bodies == ["same", "same"]
 
 
-async def test_each_subject_has_its_own_consumer(wire: Connection) -> None:
+async def test_each_subject_has_its_own_consumer(wire: Wire) -> None:
     """Nobody gets another's messages."""
     subjects = [Subject.CREATED, Subject.FINISHED, Subject.CANCELLED]
     await wire.publish([message(subject, subject=subject) for subject in subjects])
@@ -142,7 +101,7 @@ async def test_each_subject_has_its_own_consumer(wire: Connection) -> None:
         assert reader.bodies == [durable.subject]
 
 
-async def test_history_is_delivered_to_whoever_comes_later(wire: Connection) -> None:
+async def test_history_is_delivered_to_whoever_comes_later(wire: Wire) -> None:
     """What nobody has read yet waits, also for a consumer that did not exist."""
     await wire.publish([message("old")])
     async with reading(wire) as reader:
@@ -152,7 +111,7 @@ async def test_history_is_delivered_to_whoever_comes_later(wire: Connection) -> 
     assert reader.bodies == ["old", "new"]
 
 
-async def test_what_was_acknowledged_never_comes_again(broker: Broker, wire: Connection) -> None:
+async def test_what_was_acknowledged_never_comes_again(broker: Broker, wire: Wire) -> None:
     """Not even to the next connection, after the acknowledgement wait."""
     await wire.publish([message("done")])
     async with reading(wire) as reader:
@@ -168,10 +127,10 @@ async def test_what_was_acknowledged_never_comes_again(broker: Broker, wire: Con
     assert later.bodies == ["marker", "marker"]
 
 
-async def test_silence_hands_a_message_to_another(broker: Broker, wire: Connection) -> None:
+async def test_silence_hands_a_message_to_another(broker: Broker, wire: Wire) -> None:
     """After the acknowledgement wait, and its attempt counts on."""
     await wire.publish([message("x")])
-    async with reading(wire, room=1) as dead:
+    async with reading(wire, slots=1) as dead:
         await dead.got(1)
 
         async with broker.connection() as other, reading(other) as heir:
@@ -182,7 +141,7 @@ async def test_silence_hands_a_message_to_another(broker: Broker, wire: Connecti
     assert len(dead.received) == 1
 
 
-async def test_signs_of_life_keep_a_message(wire: Connection) -> None:
+async def test_signs_of_life_keep_a_message(wire: Wire) -> None:
     """Three waits long nobody else gets it."""
     loop = asyncio.get_running_loop()
     await wire.publish([message("long work")])
@@ -199,7 +158,7 @@ async def test_signs_of_life_keep_a_message(wire: Connection) -> None:
         await wire.ack(reader.received)
 
 
-async def test_what_is_handed_back_is_delivered_again_at_once(wire: Connection) -> None:
+async def test_what_is_handed_back_is_delivered_again_at_once(wire: Wire) -> None:
     """Well before the acknowledgement wait, as the next attempt."""
     await wire.publish([message("x"), message("y")])
     async with reading(wire) as reader:
@@ -211,7 +170,7 @@ async def test_what_is_handed_back_is_delivered_again_at_once(wire: Connection) 
     assert [(d.data, d.attempt) for d in reader.received] == [(b"x", 1), (b"y", 1), (b"x", 2)]
 
 
-async def test_what_is_handed_back_with_a_delay_waits_for_it(wire: Connection) -> None:
+async def test_what_is_handed_back_with_a_delay_waits_for_it(wire: Wire) -> None:
     """Not now means later."""
     loop = asyncio.get_running_loop()
     await wire.publish([message("x")])
@@ -226,9 +185,9 @@ async def test_what_is_handed_back_with_a_delay_waits_for_it(wire: Connection) -
     assert 0.35 <= waited_s < ACK_WAIT_S + 2
 
 
-async def test_what_is_set_aside_never_comes_again(broker: Broker, wire: Connection) -> None:
+async def test_terminated_message_never_comes_again(broker: Broker, wire: Wire) -> None:
     """Nonsense is delivered once."""
-    await wire.publish([message("nonsense"), message("sense")])
+    await wire.publish([message("malformed"), message("valid")])
     async with reading(wire) as reader:
         await reader.got(2)
         await wire.term(reader.received[:1])
@@ -237,10 +196,10 @@ async def test_what_is_set_aside_never_comes_again(broker: Broker, wire: Connect
         await later.got(1, within_s=ACK_WAIT_S + 5)
         await later.got(2, within_s=ACK_WAIT_S + 5)
 
-    assert later.bodies == ["sense", "sense"]
+    assert later.bodies == ["valid", "valid"]
 
 
-async def test_a_late_acknowledgement_counts(wire: Connection) -> None:
+async def test_a_late_acknowledgement_counts(wire: Wire) -> None:
     """A worker that was frozen and is done all the same saves the others the work."""
     await wire.publish([message("x"), message("y")])
     async with reading(wire) as reader:
@@ -255,10 +214,10 @@ async def test_a_late_acknowledgement_counts(wire: Connection) -> None:
     assert reader.bodies == ["x", "y", "x", "y", "z", "z"]
 
 
-async def test_a_consumer_takes_no_more_than_it_has_room_for(wire: Connection) -> None:
-    """The rest waits for others, or for its room."""
+async def test_consumer_takes_no_more_than_its_free_slots(wire: Wire) -> None:
+    """The rest waits for others, or for a free slot."""
     await wire.publish([message(str(number)) for number in range(10)])
-    async with reading(wire, room=3) as small, reading(wire, room=7) as large:
+    async with reading(wire, slots=3) as small, reading(wire, slots=7) as large:
         await large.got(7)
         await small.got(3)
         await wire.ack(small.received + large.received)
@@ -266,12 +225,12 @@ async def test_a_consumer_takes_no_more_than_it_has_room_for(wire: Connection) -
     assert sorted(small.bodies + large.bodies) == [str(number) for number in range(10)]
 
 
-async def test_room_that_comes_later_is_used(wire: Connection) -> None:
+async def test_slots_freed_later_are_used(wire: Wire) -> None:
     """`wake` says that there is some."""
     await wire.publish([message("x"), message("y")])
     places = 1
     received: list[Delivery] = []
-    consumer = wire.consumer(JOB_CREATED, room=lambda: places - len(received) - consumer.buffered)
+    consumer = wire.consumer(JOB_CREATED, free_slots=lambda buffered: places - len(received) - buffered)
 
     async def read() -> None:
         async for batch in consumer.batches():
@@ -290,7 +249,7 @@ async def test_room_that_comes_later_is_used(wire: Connection) -> None:
     assert [delivery.data for delivery in received] == [b"x", b"y"]
 
 
-async def test_consumers_of_one_durable_share_its_messages(broker: Broker, wire: Connection) -> None:
+async def test_consumers_of_one_durable_share_its_messages(broker: Broker, wire: Wire) -> None:
     """Each message goes to one of them, and each of them gets some."""
     async with (
         broker.connection() as other,
@@ -310,10 +269,10 @@ async def test_consumers_of_one_durable_share_its_messages(broker: Broker, wire:
     assert len(sequences) == len(set(sequences))
 
 
-async def test_what_arrived_as_the_reader_stopped_is_not_lost(broker: Broker, wire: Connection) -> None:
+async def test_what_arrived_as_the_reader_stopped_is_not_lost(broker: Broker, wire: Wire) -> None:
     """A stop ends a consumer, not its messages."""
     bodies = [str(number) for number in range(50)]
-    async with reading(wire, room=20) as reader:
+    async with reading(wire, slots=20) as reader:
         await wire.publish([message(body, body) for body in bodies])
         await reader.got(20)
         await wire.nak(reader.received)
@@ -325,7 +284,7 @@ async def test_what_arrived_as_the_reader_stopped_is_not_lost(broker: Broker, wi
     assert sorted(set(heir.bodies), key=int) == bodies
 
 
-async def test_publishing_without_a_broker_promises_nothing(broker: Broker, wire: Connection) -> None:
+async def test_publishing_without_a_broker_promises_nothing(broker: Broker, wire: Wire) -> None:
     """Every message comes back as unknown, in bounded time; a later one is taken again by itself."""
     await broker.stop()
 
@@ -346,7 +305,7 @@ async def test_publishing_without_a_broker_promises_nothing(broker: Broker, wire
     await wire.ping()
 
 
-async def test_a_reader_reads_on_when_the_broker_is_back(broker: Broker, wire: Connection) -> None:
+async def test_a_reader_reads_on_when_the_broker_is_back(broker: Broker, wire: Wire) -> None:
     """Without anybody's help; what was stored before is still there."""
     async with reading(wire) as reader:
         await wire.publish([message("before")])
@@ -363,7 +322,7 @@ async def test_a_reader_reads_on_when_the_broker_is_back(broker: Broker, wire: C
         await wire.ack(reader.received)
 
 
-async def test_a_reader_reads_on_when_the_broker_has_forgotten_everything(broker: Broker, wire: Connection) -> None:
+async def test_consumer_continues_when_the_broker_has_lost_everything(broker: Broker, wire: Wire) -> None:
     """The stream is another one, as its owner can tell, and the same reader reads it."""
     before = await wire.ensure(ACK_WAIT_S)
     assert not before.is_new
@@ -397,9 +356,9 @@ async def test_publishing_without_a_stream_promises_nothing(broker: Broker) -> N
         assert await opened.publish([message("c")]) == [False]
 
 
-async def test_a_consumer_says_whether_it_is_being_served(broker: Broker, wire: Connection) -> None:
+async def test_a_consumer_says_whether_it_is_being_served(broker: Broker, wire: Wire) -> None:
     """What readiness is made of."""
-    consumer = wire.consumer(JOB_CREATED, room=lambda: PLENTY)
+    consumer = wire.consumer(JOB_CREATED, free_slots=lambda _: PLENTY)
 
     async def read() -> None:
         async for _ in consumer.batches():

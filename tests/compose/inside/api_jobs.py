@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - its answer is what it prints
-"""Run inside an api-server's container: the jobs of the objects whose names begin so, and what was set aside."""
+"""Run inside an api-server's container: the jobs of the objects whose names begin so, and the dead letters."""
 
 import json
 import os
@@ -15,4 +15,4 @@ with MongoClient[dict[str, object]](url) as client:
     found = database.jobs.find(
         {"object_id": {"$gte": prefix, "$lt": prefix + "\uffff"}}, ["object_id", "status", "sleep_time_used"]
     )
-    print(json.dumps({"jobs": list(found), "set_aside": database.set_aside.count_documents({})}))
+    print(json.dumps({"jobs": list(found), "dead_letters": database.dead_letters.count_documents({})}))

@@ -1,5 +1,5 @@
 # ruff: noqa: T201 - its answer is what it prints
-"""Run inside an api-server's container: what the broker has not delivered or not heard of yet, by consumer."""
+"""Run where the set-up login is: what the broker has not delivered or not heard of yet, by consumer."""
 
 import asyncio
 import json
@@ -22,4 +22,4 @@ async def main(url: str) -> None:
     await client.close()
 
 
-asyncio.run(main(Path(os.environ["HASTY_NATS_SETUP_URL_FILE"]).read_text()))
+asyncio.run(main(Path(os.environ["HASTY_NATS_URL_FILE"]).read_text()))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local_stack import Stack
+from hasty.server.local_stack import Stack
 from tests.e2e.client import TOO_SOON, Hasty, message_of, new_object_id, refusal
 from tests.e2e.stacks import tracebacks
 from tests.eventually import eventually
@@ -161,6 +161,8 @@ BAD_HEADS = {
     "a huge header": b"GET /x HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
     "many headers": b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"X-A: b\r\n" * 5_000 + b"\r\n",
     "NUL in a header": b"GET /x HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+    "a control character in a header": b"GET /x HTTP/1.1\r\nHost: a\r\nX: a\x01b\r\n\r\n",
+    "more headers than 100": b"GET /x HTTP/1.1\r\nHost: a\r\n" + b"X-A: b\r\n" * 110 + b"\r\n",
     "a GET with a body": b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}",
 }
 

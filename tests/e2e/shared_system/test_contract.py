@@ -55,7 +55,7 @@ async def test_the_location_leads_to_the_job(hasty: Hasty) -> None:
 
 
 async def test_the_same_object_is_refused_within_five_minutes(hasty: Hasty) -> None:
-    """400 with the original's text; headers name the job that holds the place and the seconds left."""
+    """400 with the original's text; headers name the job still in cooldown and the seconds left."""
     object_id = new_object_id()
     job_id = await hasty.create(object_id)
 

@@ -1,4 +1,4 @@
-"""Messages that make no sense, on every subject: set aside and counted, and nothing stops."""
+"""Malformed messages on every subject become dead letters and are counted, and nothing stops."""
 
 import json
 import time
@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 from nats.js import JetStreamContext
 
-from local_stack import Child, Stack
+from hasty.server.local_stack import Child, Stack
 from tests.e2e.client import Hasty, new_object_id
 from tests.e2e.stacks import metrics, services, tracebacks
 from tests.eventually import eventually
@@ -44,7 +44,7 @@ def event(subject: str, **changes: object) -> bytes:
     return json.dumps({"subject": subject, "job": job | changes}).encode()
 
 
-def nonsense(subject: str) -> list[bytes]:
+def malformed(subject: str) -> list[bytes]:
     """Messages that nobody could understand on this subject."""
     other = "job:finished" if subject == "job:created" else "job:created"
     return [
@@ -75,7 +75,7 @@ def nonsense(subject: str) -> list[bytes]:
 @pytest_asyncio.fixture(loop_scope="session")
 async def jetstream(shared_stack: Stack) -> AsyncIterator[JetStreamContext]:
     """A publisher that is none of ours."""
-    client = await nats.connect(f"nats://{shared_stack.children['nats'].address}")
+    client = await nats.connect(shared_stack.children["nats"].url)
     try:
         yield client.jetstream()
     finally:
@@ -87,9 +87,9 @@ def readers(stack: Stack, subject: str) -> list[Child]:
     return services(stack, "job-server" if subject == "job:created" else "api-server")
 
 
-async def set_aside(stack: Stack, ports: httpx.AsyncClient, subject: str) -> float:
-    """How many messages the readers of a subject have set aside, by their own count."""
-    return sum(await metrics(ports, readers(stack, subject), "hasty_messages_set_aside_total"))
+async def dead_letters(stack: Stack, ports: httpx.AsyncClient, subject: str) -> float:
+    """How many dead letters the readers of a subject have stored, by their own count."""
+    return sum(await metrics(ports, readers(stack, subject), "hasty_dead_letters_total"))
 
 
 async def at_rest(jetstream: JetStreamContext) -> None:
@@ -104,52 +104,52 @@ async def at_rest(jetstream: JetStreamContext) -> None:
 
 
 @pytest.mark.parametrize("subject", GROUPS)
-async def test_nonsense_is_set_aside_and_counted(
+async def test_malformed_messages_become_dead_letters(
     shared_stack: Stack, hasty: Hasty, ports: httpx.AsyncClient, jetstream: JetStreamContext, subject: str
 ) -> None:
     """Each message once; none comes again, none ends a process, and jobs go on being done."""
     pids = {child.name: child.pid for child in readers(shared_stack, subject)}
-    before = await set_aside(shared_stack, ports, subject)
-    messages = nonsense(subject)
+    before = await dead_letters(shared_stack, ports, subject)
+    messages = malformed(subject)
 
     for message in messages:
         await jetstream.publish(subject, message)
 
     await hasty.finished(await hasty.create_many(10), within_s=20)
     await at_rest(jetstream)
-    assert await set_aside(shared_stack, ports, subject) - before == len(messages)
+    assert await dead_letters(shared_stack, ports, subject) - before == len(messages)
     assert {child.name: child.pid for child in readers(shared_stack, subject)} == pids
     assert tracebacks(shared_stack) == []
 
 
 @pytest.mark.parametrize("subject", ["job:finished", "job:cancelled"])
-async def test_the_end_of_an_unknown_job_is_set_aside(
+async def test_ending_of_an_unknown_job_becomes_a_dead_letter(
     shared_stack: Stack, hasty: Hasty, ports: httpx.AsyncClient, jetstream: JetStreamContext, subject: str
 ) -> None:
     """It creates no job: nobody asked for it."""
-    before = await set_aside(shared_stack, ports, subject)
+    before = await dead_letters(shared_stack, ports, subject)
     message = event(subject, sleep_time_used=1)
 
     await jetstream.publish(subject, message)
 
     await at_rest(jetstream)
-    assert await set_aside(shared_stack, ports, subject) - before == 1
+    assert await dead_letters(shared_stack, ports, subject) - before == 1
     assert (await hasty.get(json.loads(message)["job"]["job_id"])).status_code == 400
 
 
 async def test_a_job_that_the_api_server_never_made_is_nobodys(
     shared_stack: Stack, hasty: Hasty, ports: httpx.AsyncClient, jetstream: JetStreamContext
 ) -> None:
-    """A job-server cannot know better and runs it; its outcome is set aside."""
-    before = await set_aside(shared_stack, ports, "job:finished")
+    """A job-server cannot know better and runs it; its outcome becomes a dead letter."""
+    before = await dead_letters(shared_stack, ports, "job:finished")
     message = event("job:created")
 
     await jetstream.publish("job:created", message)
 
-    async def outcome_set_aside() -> bool:
-        return await set_aside(shared_stack, ports, "job:finished") - before == 1
+    async def outcome_is_a_dead_letter() -> bool:
+        return await dead_letters(shared_stack, ports, "job:finished") - before == 1
 
-    await eventually(outcome_set_aside)
+    await eventually(outcome_is_a_dead_letter)
     await at_rest(jetstream)
     assert (await hasty.get(json.loads(message)["job"]["job_id"])).status_code == 400
 
@@ -165,7 +165,7 @@ async def test_repeated_messages_change_nothing(
     """The creation and the end of a finished job told again, and an end that contradicts the first."""
     [job] = await hasty.finished([await hasty.create()])
     workers = services(shared_stack, "job-server")
-    adopted = sum(await metrics(ports, workers, "hasty_jobs_adopted_total"))
+    adopted = sum(await metrics(ports, workers, "hasty_jobs_already_ended_total"))
     created = told_again("job:created", job, status="processing", sleep_time_used=0)
     ends = [
         told_again("job:finished", job),
@@ -180,7 +180,7 @@ async def test_repeated_messages_change_nothing(
 
     await at_rest(jetstream)
     assert await hasty.job(job["job_id"]) == job
-    assert sum(await metrics(ports, workers, "hasty_jobs_adopted_total")) - adopted == 3
+    assert sum(await metrics(ports, workers, "hasty_jobs_already_ended_total")) - adopted == 3
 
 
 async def test_a_creation_told_twice_at_once_has_one_outcome(hasty: Hasty, jetstream: JetStreamContext) -> None:

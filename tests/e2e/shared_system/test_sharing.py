@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from local_stack import Stack
+from hasty.server.local_stack import Stack
 from tests.e2e.client import TOO_SOON, Hasty, new_object_id
 from tests.e2e.stacks import metrics, services
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from tests.faults.recovery import MEASURES, Patient, patient
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from tests.chaos.recovery import MEASURES, Patient, patient
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("recovery"), pytest.mark.own_stack]
 

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 
-from local_stack import Stack, StackConfig
+from api_server.topology import ENSURE_EVERY_S
+from hasty.server.local_stack import Child, Stack, StackConfig
+from tests.chaos import facts
+from tests.chaos.faults.processes import WATCHDOG
+from tests.chaos.proxies import LinkState
+from tests.chaos.recovery import tell
+from tests.chaos.system import Proxies
 from tests.eventually import eventually
-from tests.faults import facts
-from tests.faults.ground import Wires
-from tests.faults.kinds.processes import WATCHDOG
-from tests.faults.recovery import tell
-from tests.faults.wires import Weather
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
-    from local_stack import Child
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("healing"), pytest.mark.own_stack]
 
@@ -37,7 +33,7 @@ class System:
     """One of each service, so that nobody else can do a wedged one's work."""
 
     stack: Stack
-    wires: Wires
+    proxies: Proxies
     http: httpx.AsyncClient
     faults_folder: Path
     made: int = 0
@@ -56,9 +52,9 @@ class System:
             await asyncio.sleep(0.1)
         return False
 
-    async def works(self) -> None:
+    async def works(self, within_s: float = HEALS_WITHIN_S) -> None:
         """Wait until the whole way of a job is open."""
-        await eventually(self.does_a_job, within_s=HEALS_WITHIN_S)
+        await eventually(self.does_a_job, within_s=within_s)
 
     async def tell(self, child: Child, command: str) -> int:
         """Give a service a command; the pid it went to."""
@@ -74,7 +70,7 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
     """A stack with short jobs and short patience, and a proxy on each link."""
     folder = tmp_path_factory.mktemp("healing")
     (folder / "faults").mkdir()
-    wires = Wires()
+    proxies = Proxies()
     environment = {
         "HASTY_FAULTS_DIR": str(folder / "faults"),
         "HASTY_SILENCE_S": str(SILENCE_S),
@@ -82,10 +78,10 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Syst
         "HASTY_JOB_SLEEP_MIN_S": "0.05",
         "HASTY_JOB_SLEEP_MAX_S": "0.1",
     }
-    config = StackConfig(folder=folder, environment=environment, wire=wires.wire, restart_pause_s=0.1)
+    config = StackConfig(folder=folder, environment=environment, wire=proxies.proxy, restart_pause_s=0.1)
     async with Stack.running(config) as stack, httpx.AsyncClient(timeout=10) as http:
-        yield System(stack, wires, http, folder / "faults")
-    await wires.close()
+        yield System(stack, proxies, http, folder / "faults")
+    await proxies.close()
 
 
 ROLES = pytest.mark.parametrize("name", ["api-server-1", "job-server-1"])
@@ -96,20 +92,23 @@ async def test_a_frozen_broker_connection(name: str, system: System) -> None:
     """The connection stands still for ever, though the broker answers newcomers."""
     await system.works()
 
-    system.wires.by_link[name, "nats"].freeze_open()
+    system.proxies.by_link[name, "nats"].freeze_open()
 
     await system.works()
 
 
 @pytest.mark.parametrize("durable", facts.DURABLES)
 async def test_a_deleted_consumer(durable: str, system: System) -> None:
-    """It is made again, and what was published meanwhile is not lost."""
+    """It is made again, and what was published meanwhile is not lost.
+
+    An api-server pulls only from consumers of endings: it misses the other one when it checks them all.
+    """
     await system.works()
     client = await facts.connected(system.stack)
     await client.request(f"$JS.API.CONSUMER.DELETE.{facts.STREAM}.{durable}", b"", timeout=3)
     await client.close()
 
-    await system.works()
+    await system.works(ENSURE_EVERY_S + HEALS_WITHIN_S)
 
 
 @ROLES
@@ -149,15 +148,15 @@ async def test_a_late_answer_to_a_ping_does_no_harm(name: str, system: System) -
     """
     await system.works()
     child = system.stack.children[name]
-    exits, wire = len(child.exits), system.wires.by_link[name, "nats"]
-    connections = wire.accepted
+    exits, proxy = len(child.exits), system.proxies.by_link[name, "nats"]
+    connections = proxy.accepted
 
-    wire.turn(Weather.DUMB)
+    proxy.set_state(LinkState.DUMB)
     since = time.monotonic()
     # A ping of the watchdog waits a quarter of its patience.
     await eventually(lambda: time.monotonic() - since > SILENCE_S * 0.6, within_s=SILENCE_S)
-    wire.turn(Weather.FAIR)
+    proxy.set_state(LinkState.FAIR)
 
     await system.works()
     assert child.exits[exits:] == []
-    assert wire.accepted == connections
+    assert proxy.accepted == connections

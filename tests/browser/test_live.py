@@ -1,0 +1,104 @@
+"""What happens while the page is open: workers that die, servers that are away, clocks that are wrong, many tabs."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from hasty.server.local_stack import Stack
+from tests.browser.browser import Watched, watched
+from tests.browser.conftest import World
+from tests.e2e.stacks import services
+from tests.eventually import eventually
+
+pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]
+
+WRONG_CLOCK = """
+const shift = 3 * 365 * 86400e3;
+const Right = Date;
+globalThis.Date = class extends Right {
+  constructor(...given) { super(...(given.length ? given : [Right.now() + shift])); }
+  static now() { return Right.now() + shift; }
+};
+"""
+
+
+def ended_streams(stack: Stack, since: datetime) -> int:
+    """How many event streams that began at `since` or later nginx has seen the end of; it says ends by the second."""
+    lines = stack.children["nginx"].log.read_text().splitlines()
+    requests = [json.loads(line) for line in lines if line.startswith("{")]
+    streams = [one for one in requests if one["uri"] == "/v1/overview" and one["request_s"] > 1]
+    began = [datetime.fromisoformat(one["time"]) - timedelta(seconds=one["request_s"]) for one in streams]
+    return sum(at > since - timedelta(seconds=1) for at in began)
+
+
+async def test_many_tabs_share_one_stream(browser: Browser, world: World) -> None:
+    """A browser opens six connections to a host: seven tabs with a stream each would hang."""
+    since = datetime.now(UTC)
+    async with watched(browser, world.url) as watch:
+        await watch.open()
+        for _ in range(7):
+            tab = await watch.page.context.new_page()
+            await tab.goto(f"{world.url}/ui/#/workers")
+            await tab.locator(".live.on").wait_for()
+            await tab.locator(".workers li").first.wait_for()
+        await expect(watch.page.locator(".live.on")).to_be_visible()
+        assert ended_streams(world.stack, since) == 0
+    await eventually(lambda: ended_streams(world.stack, since))
+    assert ended_streams(world.stack, since) == 1
+
+
+async def test_killed_worker_shows_and_its_job_goes_on(watch: Watched, world: World) -> None:
+    """On the page that was open all the while."""
+    job = await world.v1.submit("resize", url="moved", seconds=12)
+    worker = (await world.v1.running(job["id"]))["worker"]
+    page = await watch.open(f"#/jobs/{job['id']}")
+    await expect(page.locator(".why-now")).to_contain_text(worker)
+    [killed] = [child for child in services(world.stack, "job-server") if worker.endswith(f"-{child.pid}")]
+    tab = await page.context.new_page()
+    await tab.goto(f"{world.url}/ui/#/workers")
+    await tab.locator(".workers li").first.wait_for()
+    await killed.kill()
+    silent = tab.locator(".worker.silent").filter(has_text=worker)
+    await expect(silent).to_contain_text("begin", timeout=20_000)
+    await expect(page.locator(".title .status")).to_have_text("finished", timeout=60_000)
+    await expect(page.locator(".facts")).not_to_contain_text(worker)
+    assert (await world.v1.job(job["id"]))["worker"] != worker
+
+
+async def test_page_is_right_again_after_the_server_was_away(browser: Browser, quiet: World) -> None:
+    """Stale with its age meanwhile; no reload."""
+    [api_server] = services(quiet.stack, "api-server")
+    async with watched(browser, quiet.url) as watch:
+        watch.expected = ("Failed to load resource",)
+        page = await watch.open("#/workers")
+        await page.locator(".workers li").first.wait_for()
+        # Killed, it would be back before anybody notices.
+        await api_server.terminate()
+        await expect(page.locator(".live.stale")).to_contain_text("no news for", timeout=20_000)
+        await expect(page.locator("main.stale")).to_be_visible()
+        await watch.accessible()
+        await api_server.start()
+        await expect(page.locator(".live.on")).to_be_visible(timeout=60_000)
+        await expect(page.locator("main.stale")).to_have_count(0)
+        await expect(page.locator(".notice.bad")).to_have_count(0, timeout=30_000)
+        posted = await quiet.v1.http.post("/", json={"object_id": "after it was away"})
+        assert posted.status_code == 201
+        await page.get_by_role("link", name="Jobs").click()
+        await expect(page.locator("tr[data-href]").first).to_contain_text("after it was away")
+
+
+async def test_wrong_clock_of_the_browser_does_not_matter(watch: Watched, world: World) -> None:
+    """Ages and times are by the server's clock."""
+    await watch.page.add_init_script(WRONG_CLOCK)
+    job = await world.v1.submit("greet", wait=20, name="clock")
+    page = await watch.open(f"#/jobs/{job['id']}")
+    await expect(page.locator(".facts")).to_contain_text("s ago")
+    await expect(page.locator(".facts")).not_to_contain_text("days")
+    await page.goto(f"{world.url}/ui/#/jobs?age=1h&label=none")
+    await expect(page.get_by_role("heading", name="No job is like this")).to_be_visible()
+    asked = await page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
+    since = [one for one in asked if "since=" in one]
+    assert since
+    await world.v1.http.get(since[-1])

@@ -1,0 +1,87 @@
+"""Every page, wide and narrow, light and dark: readable, within the window, and free of errors."""
+
+from typing import Literal
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.browser.browser import Watched, watched
+from tests.browser.conftest import World
+
+pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]
+
+WIDTHS = [1280, 360]
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+# By what a page shows when it is there: its address, or the status of the job that is opened.
+PAGES = {
+    "overview": ("", ".figures"),
+    "jobs": ("#/jobs", "table.jobs tbody tr"),
+    "jobs that are none": ("#/jobs?label=none", ".empty"),
+    "kinds": ("#/kinds", ".kinds li"),
+    "workers": ("#/workers", ".workers li"),
+    "dead letters": ("#/dead-letters", ".empty"),
+}
+JOBS = {"finished": ".timeline", "failed": ".card.bad pre", "cancelled": ".timeline", "running": ".timeline"}
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("path", "shows"), PAGES.values(), ids=list(PAGES))
+async def test_page_is_accessible_and_fits(browser: Browser, world: World, path: str, shows: str, width: int) -> None:
+    """With what it shows on a running system."""
+    async with watched(browser, world.url, width=width) as watch:
+        page = await watch.open(path)
+        await page.locator(shows).first.wait_for()
+        await judged(watch)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(("state", "shows"), JOBS.items(), ids=list(JOBS))
+async def test_job_is_accessible_and_fits(browser: Browser, world: World, state: str, shows: str, width: int) -> None:
+    """Whatever has become of it."""
+    async with watched(browser, world.url, width=width) as watch:
+        page = await watch.open(f"#/jobs/{world.jobs[state]}")
+        await page.locator(shows).first.wait_for()
+        await judged(watch)
+
+
+async def judged(watch: Watched) -> None:
+    """A page that is there: within the window, and nothing serious, light and dark."""
+    await watch.fits()
+    for scheme in SCHEMES:
+        await watch.page.emulate_media(color_scheme=scheme)
+        await watch.accessible()
+
+
+async def test_forced_colours_and_no_motion_show_the_same(browser: Browser, world: World) -> None:
+    """No word depends on a colour or a movement."""
+    async with watched(browser, world.url, forced_colors="active", reduced_motion="reduce") as watch:
+        page = await watch.open()
+        await page.locator(".figures").wait_for()
+        await watch.accessible()
+        assert await page.locator("*").evaluate_all(
+            "all => all.every((one) => getComputedStyle(one).animationName === 'none')"
+        )
+
+
+async def test_every_chart_has_its_numbers_in_a_table(browser: Browser, world: World) -> None:
+    """The chart itself is hidden from screen readers."""
+    async with watched(browser, world.url) as watch:
+        page = await watch.open()
+        charts = page.locator("figure.chart")
+        assert await charts.count() == 2
+        for n in range(2):
+            await charts.nth(n).locator("summary").click()
+            assert await charts.nth(n).locator("tbody tr").count() > 0
+
+
+async def test_first_page_is_small_and_asks_for_nothing_else(browser: Browser, world: World) -> None:
+    """Everything that is transferred for it, as the server counts it."""
+    async with watched(browser, world.url) as watch:
+        page = await watch.open()
+        await page.locator("hasty-chart canvas").first.wait_for()
+        sizes = await page.evaluate(
+            "performance.getEntriesByType('resource').filter((one) => one.name.includes('/ui/'))"
+            ".map((one) => one.transferSize)"
+        )
+        assert len(sizes) > 10
+        assert sum(sizes) < 120 * 1024

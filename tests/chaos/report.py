@@ -1,0 +1,280 @@
+"""The page: docs/faults.md from the figures of all runs that were kept."""
+
+from __future__ import annotations
+
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from tests.chaos.faults import ALL
+
+
+def page(
+    runs: Sequence[Mapping[str, Any]],
+    recovery: Mapping[str, Any] | None = None,
+    before: Sequence[Mapping[str, Any]] = (),
+    three_nodes: Sequence[str] = (),
+) -> str:
+    """Write docs/faults.md; `before` are runs of earlier code, `three_nodes` is that section."""
+    every = sorted([*before, *runs], key=lambda run: str(run["at"]))
+    parts = [_totals(runs, before), _matrix(runs, before), _unreached(runs), _at_rest(runs)]
+    parts += [_recovery(recovery), list(three_nodes), _findings(before, runs), _runs(every)]
+    return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def totals(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Add up what all runs counted."""
+    return {
+        "faults": sum(row["injected"] for run in runs for row in run["kinds"].values()),
+        "violations": sum(len(run["violations"]) for run in runs),
+        **{what: sum(_of(run, what) for run in runs) for what in ("accepted", "again", "refused", "unanswered")},
+        **{what: sum(_of_tasks(run, what) for run in runs) for what in ("turns", "runs", "cancels", "failed")},
+        "tasks": sum(_of_tasks(run, "accepted") for run in runs),
+        "looks": sum(run["looks"] for run in runs),
+        "journalled": sum(run["journalled_writes"] for run in runs),
+    }
+
+
+def _of(run: Mapping[str, Any], what: str) -> int:
+    """Count of the root kind's jobs and of handlers', of which earlier runs had none."""
+    return int(run["jobs"][what]) + _of_tasks(run, what)
+
+
+def _of_tasks(run: Mapping[str, Any], what: str) -> int:
+    return int(run.get("tasks", {}).get(what, 0))
+
+
+def _totals(runs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> list[str]:
+    sums, earlier = totals(runs), totals(before)
+    kinds = {kind for run in runs for kind in run["kinds"]}
+    return [
+        "# Faults",
+        "",
+        *wrapped(
+            """What Hasty promises, whatever crashes: every accepted job gets exactly one outcome (the invariants
+            I1 to I12, as `checker.py` and `turns.py` in `tests/chaos` judge them). This page is written by
+            `python -m tests.chaos report` from the results of runs that are kept in `docs/faults/`; no figure in it was
+            typed by hand."""
+        ),
+        *wrapped(
+            f"""**{sums["faults"]:,} faults of {len(kinds)} kinds were injected into running systems while they
+            accepted {sums["accepted"]:,} jobs: {sums["violations"]:,} violations.** {sums["tasks"]:,} of these jobs
+            were for handlers of every way of running: {sums["turns"]:,} turns in {sums["runs"]:,} runs, with
+            {sums["failed"]:,} failures that were meant to be, and {sums["cancels"]:,} cancellations."""
+        ),
+        *wrapped(
+            f"""These are the runs of the code as it is, with handlers. Before the latest finding was fixed there were
+            {earlier["faults"]:,} faults and {earlier["accepted"]:,} accepted jobs, most of them before there were
+            handlers, with {earlier["violations"]:,} violations, told below."""
+        )
+        * bool(before),
+        *wrapped(
+            f"""{sums["unanswered"]:,} requests got no answer or a 5xx, {sums["refused"]:,} were refused within the
+            cooldown. {sums["again"]:,} jobs were delivered more than once before their outcome was recorded, so that
+            their work may have run twice, which is allowed. Callers looked at jobs {sums["looks"]:,} times meanwhile.
+            {sums["journalled"]:,} writes were read off the wire to the databases, each with its demand for the
+            journal."""
+        ),
+        *wrapped(
+            """A run is a stack of its own (`local_stack`: real processes, with a TCP proxy on each link) under steady
+            load by HTTP. When all faults have healed, the checker reads both databases, the broker's consumers, the
+            metrics and logs of every process, the history of all requests, and what handlers noted of their own runs:
+            begin and end, with job, attempt, run and process. It objects when a safeguard is removed: see
+            `tests/faults/long/test_mutations.py`. A run is repeated by its command, given below; its seed decides the
+            order of the faults, their targets and their lengths."""
+        ),
+    ]
+
+
+def _matrix(latest: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "## The matrix",
+        "",
+        *wrapped(
+            """*Injected*: how often it happened for certain (a crash point that nothing came by is not counted), in the
+            runs of the code as it is and in all. The other columns are about all runs, those of earlier code
+            included; what was violated in these is told below. *In flight*: jobs accepted and not yet terminal at that
+            moment, on average and at most. *Again*: jobs in flight
+            that were delivered more than once; in runs with several faults side by side, each of them counts these.
+            *Recovery*: seconds from the healing to the last outcome of all jobs accepted before it, from the runs that
+            inject one fault at a time. It includes what the settings below say, above all the acknowledgement wait."""
+        ),
+        "| fault | what happens | injected | in all | in flight | again | recovery p50 | p99 | max |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    runs = [*before, *latest]
+    for kind in ALL.values():
+        rows = [run["kinds"][kind.name] for run in runs if kind.name in run["kinds"]]
+        flights = [count for row in rows for count in row["in_flight"]]
+        times = sorted(seconds for row in rows for seconds in row["recovery_s"])
+        cells = [
+            kind.name,
+            kind.what,
+            str(sum(run["kinds"][kind.name]["injected"] for run in latest if kind.name in run["kinds"])),
+            str(sum(row["injected"] for row in rows)),
+            f"{sum(flights) / len(flights):.0f} / {max(flights)}" if flights else "",
+            str(sum(row["again"] for row in rows)),
+            *([f"{quantile(times, part):.1f}" for part in (0.5, 0.99, 1.0)] if times else [""] * 3),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _unreached(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    missed = Counter[str]()
+    for run in runs:
+        missed.update(run["not_reached"])
+    if missed:
+        told = ", ".join(f"{kind} {count}" for kind, count in sorted(missed.items()))
+        lines += [f"Not reached, and not counted above: {told}.", ""]
+    obstacles = {f"{kind}: {why}" for run in runs for kind, why in run["obstacles"].items()}
+    lines += [f"- could not be injected: {line}" for line in sorted(obstacles)]
+    return lines
+
+
+def _at_rest(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [
+        f"| {run['seed']} | {name} | {exits} | {_change(early, rest, 0)} | {_change(early, rest, 1)} | "
+        f"{_change(early, rest, 2)} |"
+        for run in runs
+        for name, (early, rest, exits) in run.get("processes", {}).items()
+    ]
+    if not rows:
+        return []
+    return [
+        "## At rest",
+        "",
+        *wrapped(
+            """What each service held after four seconds of load, and at the end of the run, when all had healed. A
+            process that was started again since has the same name."""
+        ),
+        "| seed | process | exits | memory, MiB | descriptors | tasks |",
+        "| ---: | --- | ---: | ---: | ---: | ---: |",
+        *rows,
+        "",
+    ]
+
+
+def _change(early: Sequence[float] | None, rest: Sequence[float], which: int) -> str:
+    return f"{early[which]:g} to {rest[which]:g}" if early else f"{rest[which]:g}"
+
+
+def _recovery(recovery: Mapping[str, Any] | None) -> list[str]:
+    if recovery is None:
+        return []
+    lines = [
+        "## Recovery with default settings",
+        "",
+        *wrapped(
+            f"""Apart from `HASTY_ACK_WAIT_S={recovery["ack_wait_s"]}`; in seconds, each measured {recovery["times"]}
+            times on one stack with one api-server and two job-servers, by `python -m tests.chaos recovery`."""
+        ),
+        "| | promised | p50 | max |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for name, row in recovery["measures"].items():
+        times = sorted(row["seconds"])
+        lines.append(f"| {name} | {row['within_s']} | {quantile(times, 0.5):.1f} | {times[-1]:.1f} |")
+    return [*lines, ""]
+
+
+_FOUND: Final = (
+    """A broker slower than one ping made a service deaf: nats-py's reader died of the late PONG, and only the watchdog
+    ended it. Fixed; `test_a_late_answer_to_a_ping_does_no_harm` in `tests/faults/long/test_self_healing.py`.""",
+    """A message was dead-lettered twice, under two keys, when the word that it was dealt with was lost. Fixed;
+    `tests/faults/test_model.py`, and the invariant I7 in each run.""",
+    """An api-server left with exit code 1 when the stream was deleted just before it looked after a consumer. Fixed;
+    `test_stream_that_vanishes_during_the_check_is_no_conflict` in `tests/wire/test_nats.py`.""",
+    """A probe that a leaving job-server could not answer in time was logged by uvicorn as an exception. Fixed: the
+  process gives such an answer the time that a probe's check may take (`PROBE_GRACE_S` in `job_server/__main__.py`).""",
+    """A job that ran for long was dispatched as if for the first time, when its first publish had not been confirmed or
+    its api-server was lost. Fixed; `test_running_job_is_never_dispatched_as_new` in
+    `tests/unit/api_server/test_outbox.py`.""",
+    """An attempt that was due waited because the one before it was said to run. Fixed;
+    `test_only_the_turn_that_is_said_to_run_runs` in `tests/unit/api_server/test_workers.py`.""",
+    """A turn that ended while its second delivery was looked up in a slow database ran again, as if for the first
+    time. Fixed; `test_turn_that_ends_during_its_look_up_is_not_run_again` in
+    `tests/unit/job_server/test_handler_turns.py`.""",
+    """A service exited when it wrote to a connection to the broker that had been cut a moment ago: uvloop raises what
+    is no connection error. Fixed; `test_connection_that_was_just_cut_is_unavailable` in `tests/wire/test_nats.py`.""",
+    """A consumer that was deleted and made anew counts deliveries from 1, so that a turn that was running ran again as
+    if for the first time. Fixed; `test_a_consumer_that_was_deleted_comes_back_under_its_reader` in
+    `tests/wire/test_nats.py`.""",
+    """Open: when a turn's publish gets no answer, the turn is done and acknowledged, and then the broker restarts, the
+    broker has forgotten the message's id. The publish that is repeated then makes a message that looks like a first
+    one, so the handler runs again and `ctx.run` is 1. Its second ending is discarded; outcomes are not affected.""",
+    """Three objections were the checker's own mistakes, and are corrected: it compared times of two processes to the
+    millisecond (I4, I9), and did not expect a process that is ended while it starts to end by the signal (I8).""",
+)
+"""What chaos runs found in the mechanism, and the test that keeps it."""
+
+
+def _findings(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = ["## What chaos runs found", ""]
+    for what in _FOUND:
+        lines += textwrap.wrap(" ".join(what.split()), 118, initial_indent="- ", subsequent_indent="  ")
+    lines.append("")
+    for when, runs in (("before the latest of these was fixed", before), ("since then", after)):
+        if runs:
+            sums = totals(runs)
+            lines += wrapped(
+                f"""Of the runs, {len(runs)} ran the code {when}: {sums["faults"]:,} faults,
+                {sums["accepted"]:,} accepted jobs, {sums["violations"]} violations."""
+            )
+            found = Counter(_short(line) for run in runs for line in run["violations"])
+            lines += [f"- {count} times: {line}" for line, count in found.most_common()]
+            lines += [""] if found else []
+    return lines
+
+
+def _short(violation: str) -> str:
+    invariant, _, rest = violation.partition(" ")
+    who, _, what = rest.partition(": ")
+    event = re.search(r'"event": "([^"\\]*)', what)
+    error = re.search(r'"exc_type": "(\w+)"', what)
+    told = f"its log tells of {error[1]} ({event[1]})" if event and error else what[:200]
+    return f"{invariant}, {who.rpartition('-')[0] or who}: {told}"
+
+
+def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "## The runs",
+        "",
+        "| command | at (UTC) | seconds | side by side | faults | accepted | violations |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for run in runs:
+        faults = sum(row["injected"] for row in run["kinds"].values())
+        cells = [
+            f"`{run['command']}`",
+            run["at"].removesuffix("+00:00").replace("T", " "),
+            f"{run['seconds']:.0f}",
+            str(run["overlap"]),
+            str(faults),
+            f"{run['jobs']['accepted']:,}",
+            str(len(run["violations"])),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", "Settings of the services, the same in all of these runs unless two values are given:", ""]
+    names = sorted({name for run in runs for name in run["settings"]})
+    for name in names:
+        values = sorted({str(run["settings"].get(name, "")) for run in runs})
+        lines.append(f"- `{name}`: {', '.join(values)}")
+    lines += ["", "Machine and versions:", ""]
+    for name in sorted({name for run in runs for name in run["machine"]}):
+        lines.append(f"- {name}: {', '.join(sorted({run['machine'].get(name, '') for run in runs}))}")
+    return lines
+
+
+def wrapped(text: str) -> list[str]:
+    """Give a paragraph in lines of the width of this project, and the empty line after it."""
+    return [*textwrap.wrap(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False), ""]
+
+
+def quantile(ordered: Sequence[float], part: float) -> float:
+    """Give the smallest value that at least this part of the values does not exceed."""
+    return ordered[max(math.ceil(part * len(ordered)) - 1, 0)]

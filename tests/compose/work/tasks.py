@@ -1,0 +1,37 @@
+"""Handlers of the containers' tests."""
+
+import os
+
+from hasty import Context, command, job
+
+
+@job
+async def greet(name: str) -> str:
+    """Say hello."""
+    return f"hello {name}"
+
+
+@job(process=True)
+def train(rows: int) -> float:
+    """Compute."""
+    return rows / 2
+
+
+echo = command("echo", ["cat"])
+
+
+@job
+def whoami(ctx: Context) -> dict[str, object]:
+    """Tell what a handler can see."""
+    ctx.progress(1)
+    return {
+        "user": os.getuid(),
+        "settings": sorted(name for name in os.environ if name.startswith("HASTY_")),
+        "credentials": os.access("/run/credentials/nats_url", os.R_OK),
+    }
+
+
+@job
+async def poison() -> None:
+    """Kill the child."""
+    os._exit(1)

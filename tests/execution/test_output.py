@@ -1,0 +1,46 @@
+"""What handlers print: a flood neither fills the log nor stops anybody."""
+
+import asyncio
+
+import pytest
+
+from hasty.jobs import Reason
+from tests.eventually import eventually
+from tests.execution.running import executing, outcome
+
+LOG_MAX = 4_000_000
+"""More characters than a flood may leave in the log: a burst, and what is let through meanwhile."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"), [("prints_a_lot", {"lines": 300_000}), ("writes_a_lot", {"size": 30_000_000})]
+)
+async def test_flood_of_output_is_cut(capfd: pytest.CaptureFixture[str], kind: str, values: dict[str, object]) -> None:
+    """How many lines were left out is logged; what is printed later is there."""
+    async with executing() as running:
+        assert (await outcome(running, kind, **values)).output is not None
+        seen: list[str] = []
+
+        def text() -> str:
+            seen.append(capfd.readouterr().out)
+            return "".join(seen)
+
+        await eventually(lambda: "handler_output_dropped" in text())
+        await asyncio.sleep(1.5)
+        await outcome(running, "greet", name="Ada")
+        await eventually(lambda: "greeting Ada" in text())
+    assert len(text()) < LOG_MAX
+
+
+async def test_very_long_line_is_passed_on_in_parts() -> None:
+    """In no time that its neighbours would notice."""
+    async with executing() as running:
+        assert (await outcome(running, "prints_one_line", characters=50_000_000)).output == '"printed"'
+
+
+async def test_command_may_write_much_to_stderr() -> None:
+    """The last part of it is kept."""
+    async with executing() as running:
+        result = await outcome(running, "talks_a_lot")
+    assert result.failure is not None
+    assert result.failure.reason is Reason.FAILED_BY_HANDLER

@@ -1,0 +1,69 @@
+"""Fakes of what lists, batches and the overview read, as `tests/store` proves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from api_server.domain import Batch, JobRecord, Lived, Row
+from hasty.jobs import TERMINAL, Job, Status
+from tests.fakes.databases import FakeJobStore
+
+
+class FakeListingStore:
+    """Finds the jobs of a fake store."""
+
+    def __init__(self, jobs: FakeJobStore) -> None:
+        self._jobs = jobs
+        self.batches: dict[str, Batch] = {}
+
+    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[Row]:
+        """Return up to `limit` jobs created from `first` to `last`, the newest first."""
+        found = [job for job in self._jobs.jobs.values() if first <= job.created_at <= last]
+        return [_row(job) for job in sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]]
+
+    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[Row]:
+        """Return up to `limit` jobs that had a place, the newest first."""
+        found = [job for job in self._jobs.jobs.values() if job.object_id == place]
+        earlier = [job for job in found if before_run is None or job.run < before_run]
+        return [_row(job) for job in sorted(earlier, key=lambda job: job.run, reverse=True)[:limit]]
+
+    async def members(self, batch: str) -> list[Row]:
+        """Return the jobs of a batch."""
+        job_ids = self.batches[batch].job_ids if batch in self.batches else ()
+        return [_row(self._jobs.jobs[job_id]) for job_id in job_ids]
+
+    async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
+        """Return everything that is known of jobs."""
+        return await self._jobs.records(job_ids)
+
+    async def keep(self, batch: Batch, now: datetime) -> None:  # noqa: ARG002 - only retention asks for the time
+        """Store a batch."""
+        self.batches[batch.batch_id] = batch
+
+    async def get(self, batch_id: str) -> Batch | None:
+        """Return a batch."""
+        return self.batches.get(batch_id)
+
+    async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
+        """Return the statuses of jobs."""
+        return {job_id: self._jobs.jobs[job_id].status for job_id in job_ids if job_id in self._jobs.jobs}
+
+    async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]:
+        """Return up to `limit` jobs created from `first` to `last`, the newest first."""
+        rows = await self.created_between(first, last, limit)
+        return [_lived(record) for record in (await self.records([row.job_id for row in rows])).values()]
+
+    async def unfinished(self, limit: int) -> int:
+        """Count the jobs that have not ended."""
+        return min(sum(job.status not in TERMINAL for job in self._jobs.jobs.values()), limit)
+
+
+def _row(job: Job) -> Row:
+    kind, labels = (None, ()) if job.task is None else (job.task.kind, job.task.labels)
+    return Row(job.job_id, job.created_at, job.status, kind, job.key, labels, job.batch, job.run)
+
+
+def _lived(record: JobRecord) -> Lived:
+    started_at = record.report.started_at if record.report and record.report.run else None
+    return Lived(record.job.created_at, record.job.status, started_at, record.ended_at)

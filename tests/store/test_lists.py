@@ -1,0 +1,96 @@
+"""What lists, batches and the overview are made from, on the fake and on a real server alike."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import pytest
+
+from api_server.domain import Batch, Lived
+from hasty.jobs import Ending, Job, Report, Status, Task, place_of
+from tests.store.conftest import FakeLists, RealLists
+from tests.store.jobs import NOON, OWNER
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+Lists = RealLists | FakeLists
+SECOND = timedelta(seconds=1)
+
+
+def job_at(seconds: float, key: str | None = None, run: int = 1, job_id: str | None = None) -> Job:
+    """A job of a kind, created so many seconds after noon."""
+    at = NOON + timedelta(seconds=seconds)
+    job_id = job_id or f"00000000-0000-7000-8000-{int(seconds * 1000) + 10**6:012d}"
+    task = Task("greet", "{}", labels=("a", "b"))
+    return Job(job_id, place_of("greet", key, job_id), run, at, dispatches=1, task=task)
+
+
+async def stored(lists: Lists, *jobs: Job) -> list[Job]:
+    """Store jobs."""
+    assert not await lists.jobs.insert(jobs, NOON, OWNER)
+    return list(jobs)
+
+
+async def test_jobs_are_found_by_their_creation(lists: Lists) -> None:
+    """From one time to another, both included, the newest first, up to a limit."""
+    await stored(lists, *(job_at(n) for n in range(5)))
+
+    async def found(first: datetime, last: datetime, limit: int = 10) -> list[datetime]:
+        return [row.created_at for row in await lists.created_between(first, last, limit)]
+
+    assert await found(NOON + SECOND, NOON + 3 * SECOND) == [NOON + n * SECOND for n in (3, 2, 1)]
+    assert await found(NOON, NOON + 9 * SECOND, 2) == [NOON + n * SECOND for n in (4, 3)]
+    assert await found(NOON + 9 * SECOND, NOON + 10 * SECOND) == []
+
+
+async def test_row_says_what_decides_whether_it_is_listed(lists: Lists) -> None:
+    """Of jobs of kinds, with and without a key, and of the root kind."""
+    root = Job("00000000-0000-7000-8000-000000000001", "an object", 3, NOON, dispatches=1, batch="a batch")
+    keyed, keyless = await stored(lists, job_at(2, "a key"), job_at(1))
+    await stored(lists, root)
+
+    rows = await lists.created_between(NOON, NOON + 2 * SECOND, 10)
+
+    assert [(row.job_id, row.kind, row.key, tuple(row.labels), row.batch, row.run) for row in rows] == [
+        (keyed.job_id, "greet", "a key", ("a", "b"), None, 1),
+        (keyless.job_id, "greet", None, ("a", "b"), None, 1),
+        (root.job_id, None, "an object", (), "a batch", 3),
+    ]
+    assert {row.status for row in rows} == {Status.PROCESSING}
+
+
+async def test_runs_of_a_place_are_found_newest_first(lists: Lists) -> None:
+    """And those before a run number."""
+    jobs = await stored(lists, *(job_at(n, "k", run=n) for n in range(1, 5)), job_at(9, "other"))
+    place = jobs[0].object_id
+    assert [row.run for row in await lists.of_place(place, None, 3)] == [4, 3, 2]
+    assert [row.run for row in await lists.of_place(place, 3, 3)] == [2, 1]
+
+
+async def test_batch_is_kept_with_its_jobs(lists: Lists) -> None:
+    """Its jobs come in their order; a repetition of its request takes its place."""
+    jobs = await stored(lists, job_at(2), job_at(1))
+    for kept in (jobs[:1], jobs):
+        await lists.keep(Batch("a batch", [job.job_id for job in kept]), NOON)
+
+    batch = await lists.get("a batch")
+    assert batch is not None
+    assert list(batch.job_ids) == [job.job_id for job in jobs]
+    assert {row.job_id for row in await lists.members("a batch")} == {job.job_id for job in jobs}
+    assert await lists.statuses([*batch.job_ids, "unknown"]) == dict.fromkeys(batch.job_ids, Status.PROCESSING)
+    assert await lists.get("another") is None
+    assert await lists.members("another") == []
+
+
+async def test_lives_tell_what_the_overview_needs(lists: Lists) -> None:
+    """When a job began and ended, and how many have not ended, up to a limit."""
+    ended, running, _ = await stored(lists, job_at(3), job_at(2), job_at(-99))
+    report = Report("w", "v", started_at=NOON.timestamp() + 4, ended_at=NOON.timestamp() + 5)
+    ending = Ending(replace(ended.turn), Status.FINISHED, 1, 1, report)
+    await lists.jobs.apply_reports([ending], NOON + 6 * SECOND)
+
+    assert await lists.lived(NOON, NOON + 9 * SECOND, 10) == [
+        Lived(ended.created_at, Status.FINISHED, report.started_at, NOON + 6 * SECOND),
+        Lived(running.created_at, Status.PROCESSING, None, None),
+    ]
+    assert await lists.unfinished(10) == 2
+    assert await lists.unfinished(1) == 1

@@ -1,0 +1,150 @@
+"""Lists of jobs: every job once, in order, however they lie in time."""
+
+import itertools
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api_server import listing as module
+from api_server.domain import Batch
+from api_server.errors import InvalidRequest
+from api_server.listing import Cursor, Filters, Listing, Page, cursor_of
+from hasty.jobs import Job, Status, Task, place_of
+from tests.fakes import FakeJobStore, FakeListingStore
+
+NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+class Lists:
+    """A listing over a fake store; `windows` are the ones that were read."""
+
+    def __init__(self) -> None:
+        self.jobs = FakeJobStore()
+        self.stored = FakeListingStore(self.jobs)
+        self.listing = Listing(self.stored, now=lambda: NOW, root_kind="sleep")
+
+    def add(self, ago: timedelta, number: int, **changes: object) -> Job:
+        """Store a job that was created some time ago."""
+        job_id = f"00000000-0000-7000-8000-{number:012x}"
+        task = Task("greet", "{}", labels=("odd",) if number % 2 else ())
+        job = Job(job_id, place_of("greet", None, job_id), 1, NOW - ago, dispatches=1, task=task)
+        self.jobs.jobs[job_id] = job = replace(job, **changes)  # type: ignore[arg-type]  # fields of a job
+        return job
+
+    async def pages(self, filters: Filters, limit: int) -> list[Page]:
+        """Read a list to its end."""
+        pages: list[Page] = []
+        after: Cursor | None = None
+        for _ in range(1_000):
+            pages.append(await self.listing.page(filters, after, limit))
+            if pages[-1].next is None:
+                return pages
+            after = cursor_of(str(pages[-1].next))
+        raise AssertionError("the list has no end")
+
+
+def ids(pages: Sequence[Page]) -> list[str]:
+    """The jobs of pages."""
+    return [record.job.job_id for record in itertools.chain(*(page.records for page in pages))]
+
+
+def sorted_ids(jobs: Sequence[Job]) -> list[str]:
+    """Jobs, newest first."""
+    return [job.job_id for job in sorted(jobs, key=lambda job: (job.created_at, job.job_id), reverse=True)]
+
+
+AGES = st.lists(
+    st.one_of(st.integers(0, 30), st.integers(0, 100_000), st.integers(0, 6 * 365 * 86_400_000)), max_size=60
+)
+
+
+@given(ages=AGES, limit=st.integers(1, 20))
+async def test_each_job_comes_once_and_in_order(ages: list[int], limit: int) -> None:
+    """Whether they were created in one millisecond or over years."""
+    lists = Lists()
+    jobs = [lists.add(timedelta(milliseconds=age), number) for number, age in enumerate(ages)]
+    pages = await lists.pages(Filters(), limit)
+    assert ids(pages) == sorted_ids(jobs)
+    assert all(len(page.records) <= limit for page in pages)
+
+
+@given(ages=AGES, limit=st.integers(1, 20))
+async def test_filtered_list_holds_all_that_match(ages: list[int], limit: int) -> None:
+    """And nothing else."""
+    lists = Lists()
+    jobs = [lists.add(timedelta(milliseconds=age), number) for number, age in enumerate(ages)]
+    odd = [job for job in jobs if job.task is not None and job.task.labels]
+    assert ids(await lists.pages(Filters(kind="greet", label="odd"), limit)) == sorted_ids(odd)
+
+
+async def test_thousands_in_one_window_are_all_found() -> None:
+    """More than a window is read for: the rest comes with the next one."""
+    lists = Lists()
+    chance = random.Random(1)
+    jobs = [lists.add(timedelta(milliseconds=chance.randrange(900)), number) for number in range(3_000)]
+    assert ids(await lists.pages(Filters(), 200)) == sorted_ids(jobs)
+
+
+async def test_long_search_stops_and_says_how_far_it_came() -> None:
+    """The cursor goes on there, and the one that matches is found in the end."""
+    lists = Lists()
+    for number in range(module.EXAMINED_MAX * 2):
+        lists.add(timedelta(seconds=number), number)
+    rare = lists.add(timedelta(seconds=module.EXAMINED_MAX * 2), 10**6, status=Status.FAILED)
+
+    pages = await lists.pages(Filters(status=Status.FAILED), 10)
+
+    assert ids(pages) == [rare.job_id]
+    assert 2 <= len(pages) <= 5
+    assert all(page.searched_back_to is not None for page in pages[:-1])
+    assert pages[-1].searched_back_to is None
+
+
+async def test_list_of_a_key_needs_no_search() -> None:
+    """Of a kind, and of the root kind."""
+    lists = Lists()
+    place = place_of("greet", "a", "")
+    of_key = [lists.add(timedelta(days=9 - run), run, object_id=place, run=run) for run in range(1, 6)]
+    root = lists.add(timedelta(days=1), 99, object_id="a", task=None)
+    assert ids(await lists.pages(Filters(kind="greet", key="a"), 2)) == [job.job_id for job in reversed(of_key)]
+    assert ids(await lists.pages(Filters(kind="sleep", key="a"), 2)) == [root.job_id]
+    assert ids(await lists.pages(Filters(key="a"), 2)) == [root.job_id, *(job.job_id for job in reversed(of_key))]
+
+
+async def test_list_since_a_time_ends_there() -> None:
+    """That time is included."""
+    lists = Lists()
+    jobs = [lists.add(timedelta(hours=hours), hours) for hours in range(10)]
+    pages = await lists.pages(Filters(since=NOW - timedelta(hours=4)), 3)
+    assert ids(pages) == sorted_ids(jobs[:5])
+
+
+async def test_list_of_a_batch_has_its_members() -> None:
+    """Page by page, and with other filters."""
+    lists = Lists()
+    jobs = [lists.add(timedelta(seconds=number), number, batch="b") for number in range(7)]
+    lists.add(timedelta(0), 99)
+    lists.stored.batches["b"] = Batch("b", [job.job_id for job in jobs])
+    assert ids(await lists.pages(Filters(batch="b"), 3)) == sorted_ids(jobs)
+    assert ids(await lists.pages(Filters(batch="b", label="odd"), 3)) == sorted_ids(jobs[1::2])
+
+
+@pytest.mark.parametrize("text", ["", "x", "run-", "1", "9" * 15 + "-00000000-0000-7000-8000-000000000000", "run-1 "])
+def test_garbage_is_no_cursor(text: str) -> None:
+    """It says where cursors come from."""
+    with pytest.raises(InvalidRequest, match="cursor"):
+        cursor_of(text)
+
+
+async def test_cursor_of_another_list_is_refused() -> None:
+    """A list of a key goes on by run numbers, any other one by times."""
+    lists = Lists()
+    with pytest.raises(InvalidRequest, match="other filters"):
+        await lists.listing.page(Filters(), Cursor(run=1), 10)
+    with pytest.raises(InvalidRequest, match="other filters"):
+        await lists.listing.page(Filters(kind="greet", key="a"), Cursor(NOW, "x"), 10)
