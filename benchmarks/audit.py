@@ -9,7 +9,7 @@ from pymongo import AsyncMongoClient
 
 from benchmarks.load import BenchmarkError
 from benchmarks.systems import System
-from messaging.topology import DURABLES, STREAM
+from hasty.server.messaging.topology import DURABLES, STREAM
 
 SETTLE_S = 60  # marks and acknowledgements may be written a little after the outcome
 POLL_S = 0.5
@@ -34,8 +34,8 @@ async def audit(system: System, *, stored_before: int = 0) -> int:
 async def _faults(system: System, accepted: int, in_doubt: int) -> list[str]:
     children = system.stack.children
     async with (
-        AsyncMongoClient[dict[str, Any]](f"mongodb://{children['api-mongo'].address}/") as api,
-        AsyncMongoClient[dict[str, Any]](f"mongodb://{children['job-mongo'].address}/") as job,
+        AsyncMongoClient[dict[str, Any]](children["api-mongo"].url) as api,
+        AsyncMongoClient[dict[str, Any]](children["job-mongo"].url) as job,
     ):
         jobs = api["hasty_api"]["jobs"]
         due = await jobs.count_documents({"dispatch_due": {"$exists": True}})

@@ -39,7 +39,7 @@ async def growth(plan: Plan) -> Findings:
     async with hasty(environment=ENVIRONMENT) as empty, hasty(environment=ENVIRONMENT) as full:
         await warm_up(plan, empty, full)  # which also makes the indexes
         await store(full, plan.stored_jobs)
-        await _quiet(full)
+        await quiet(full)
         few = await _some_jobs(empty)
         many = [stored_id(number) for number in random.sample(range(plan.stored_jobs), REQUESTS)]
         again = [ONE] * REQUESTS
@@ -66,15 +66,15 @@ async def store(system: System, count: int) -> None:
     """Put finished jobs and their outcomes into both databases, as if they had come in over the last month."""
     children = system.stack.children
     async with (
-        AsyncMongoClient[Document](f"mongodb://{children['api-mongo'].address}/") as api,
-        AsyncMongoClient[Document](f"mongodb://{children['job-mongo'].address}/") as job,
+        AsyncMongoClient[Document](children["api-mongo"].url) as api,
+        AsyncMongoClient[Document](children["job-mongo"].url) as job,
     ):
         await asyncio.gather(
-            _insert(api["hasty_api"]["jobs"], _jobs(count)), _insert(job["hasty_job"]["outcomes"], _outcomes(count))
+            insert(api["hasty_api"]["jobs"], _jobs(count)), insert(job["hasty_job"]["outcomes"], _outcomes(count))
         )
 
 
-async def _quiet(system: System) -> None:
+async def quiet(system: System) -> None:
     """Wait until the databases have written back what they were given: that is no part of what follows."""
     pids = system.pids("api-mongo", "job-mongo")
     async with asyncio.timeout(QUIET_TIMEOUT_S):
@@ -121,7 +121,8 @@ def _outcomes(count: int) -> Iterator[Document]:
         }
 
 
-async def _insert(collection: AsyncCollection[Document], documents: Iterator[Document]) -> None:
+async def insert(collection: AsyncCollection[Document], documents: Iterator[Document]) -> None:
+    """Insert documents, many at a time."""
     while bulk := list(islice(documents, BULK)):
         await collection.insert_many(bulk, ordered=False)
 
@@ -136,7 +137,7 @@ async def _posts(first: System, one: Sequence[str], second: System, other: Seque
     """Post jobs for these objects one by one, in turn to each system; the median answers in milliseconds."""
 
     def post(http: httpx.AsyncClient, object_id: str) -> Awaitable[float]:
-        return _ms(http.post("/", json={"object_id": object_id}), httpx.codes.CREATED)
+        return ms(http.post("/", json={"object_id": object_id}), httpx.codes.CREATED)
 
     took = await _in_turn(first, one, second, other, post)
     for system in (first, second):
@@ -149,7 +150,7 @@ async def _reads(first: System, one: Sequence[str], second: System, other: Seque
     """Read these jobs one by one, in turn from each system; the median answers in milliseconds."""
 
     def read(http: httpx.AsyncClient, job_id: str) -> Awaitable[float]:
-        return _ms(http.get(f"/{job_id}"), httpx.codes.OK)
+        return ms(http.get(f"/{job_id}"), httpx.codes.OK)
 
     return await _in_turn(first, one, second, other, read)
 
@@ -169,7 +170,8 @@ async def _in_turn(
     return median(a for a, _ in took), median(b for _, b in took)
 
 
-async def _ms(asking: Awaitable[httpx.Response], expected: int) -> float:
+async def ms(asking: Awaitable[httpx.Response], expected: int) -> float:
+    """How many milliseconds an answer takes, which must have this status."""
     began = time.perf_counter()
     answer = await asking
     took_ms = (time.perf_counter() - began) * 1e3
@@ -183,5 +185,5 @@ def _new() -> list[str]:
 
 
 async def _some_jobs(system: System) -> list[str]:
-    async with AsyncMongoClient[Document](f"mongodb://{system.stack.children['api-mongo'].address}/") as api:
+    async with AsyncMongoClient[Document](system.stack.children["api-mongo"].url) as api:
         return [job["_id"] async for job in api["hasty_api"]["jobs"].find({}, {"_id": 1}, limit=REQUESTS)]

@@ -13,7 +13,7 @@ SETTLED_S = 2
 KB = 1024  # per MiB
 
 
-async def hold(plan: Plan) -> Findings:
+async def hold(plan: Plan) -> Findings:  # long: one measurement, in its order
     """All jobs wait for one job-server, which takes them, sleeps with all of them at once, and ends them together.
 
     The worker is stopped while they are posted: begun within moments, they end within moments, which is the hardest

@@ -6,30 +6,25 @@ import asyncio
 import random
 import sys
 import time
+from collections.abc import AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from secrets import token_hex
 from statistics import median, quantiles
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
 import nats
-from motor.motor_asyncio import AsyncIOMotorClient
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection
+from nats.js import JetStreamContext
 from pymongo import WriteConcern
 
 from benchmarks.audit import audit
 from benchmarks.figures import Figure, Findings, compared
 from benchmarks.load import BenchmarkError, Load
+from benchmarks.plan import Plan
 from benchmarks.systems import NO_SLEEP, System, hasty
 from benchmarks.timed_job_server import PORT_VARIABLE
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Iterable
-
-    from motor.motor_asyncio import AsyncIOMotorCollection
-    from nats.js import JetStreamContext
-
-    from benchmarks.plan import Plan
 
 PER_S = 20
 SUBJECT = "bench.round-trip"
@@ -203,9 +198,7 @@ async def _ms(doing: Awaitable[object]) -> float:
 @asynccontextmanager
 async def bare(system: System) -> AsyncIterator[Bare]:
     """The bare way, on the same broker and database as Hasty, in a stream and a collection of its own."""
-    mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(
-        f"mongodb://{system.stack.children['api-mongo'].address}/"
-    )
+    mongo: AsyncIOMotorClient[dict[str, Any]] = AsyncIOMotorClient(system.stack.children["api-mongo"].url)
     publisher = await nats.connect(system.nats_url)
     puller = await nats.connect(system.nats_url)
     try:

@@ -27,6 +27,7 @@ class Load:
     seconds: float
     p50_ms: float
     p99_ms: float
+    refused: int = 0  # answers that were not 201
 
     @property
     def per_s(self) -> float:
@@ -46,55 +47,78 @@ def program(name: str, install: str) -> str:
     return path
 
 
-async def post_jobs(url: str, *, connections: int, seconds: float | None = None, jobs: int = 0) -> Load:
+async def post_jobs(
+    url: str,
+    *,
+    connections: int,
+    seconds: float | None = None,
+    jobs: int = 0,
+    may_be_refused: bool = False,
+    kind: str | None = None,
+) -> Load:
     """Post jobs over `connections` keep-alive connections, for `seconds` or until `jobs` were answered.
 
+    They are jobs of the root kind, or of `kind`.
+
     Raises:
-        BenchmarkError: wrk is missing, or an answer was lost or was not a 201: such a figure would mean nothing.
+        BenchmarkError: wrk is missing, or an answer was lost or was not a 201: such a figure would mean nothing, unless
+            the load is a flood that `may_be_refused`.
     """
     prefix = token_hex(6)
-    command = [
+    wrk = await asyncio.create_subprocess_exec(
+        *_command(url, connections, seconds or LONGEST_S),
+        *("--", prefix, str(jobs)),
+        *([kind] if kind is not None else []),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    result = await _result(wrk)
+    if not may_be_refused:
+        _require_answers(result)
+    return Load(
+        prefix=prefix,
+        connections=connections,
+        accepted=result["answers"] - result["others"],
+        seconds=result["seconds"],
+        p50_ms=result["p50_ms"],
+        p99_ms=result["p99_ms"],
+        refused=result["others"],
+    )
+
+
+def _command(url: str, connections: int, seconds: float) -> list[str]:
+    return [
         program("wrk", "apt-get install wrk"),
-        f"--duration={round(seconds or LONGEST_S)}s",
+        f"--duration={round(seconds)}s",
         "--threads=1",  # one thread sends faster than any api-server answers, and leaves the other core alone
         f"--connections={connections}",
         "--timeout=30s",
         f"--script={SCRIPT}",
         url,
-        "--",
-        prefix,
-        str(jobs),
     ]
-    wrk = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    try:
-        result = await _result(wrk)
-    finally:
-        if wrk.returncode is None:
-            wrk.kill()
-            await wrk.wait()
+
+
+def _require_answers(result: dict[str, Any]) -> None:
     if result["others"] or result["lost"] or not result["answers"]:
         raise BenchmarkError(
             f"of {result['answers']} answers {result['others']} were not 201 (such as: {result['example'] or 'none'}), "
             f"and {result['lost']} requests were lost"
         )
-    return Load(
-        prefix=prefix,
-        connections=connections,
-        accepted=result["answers"],
-        seconds=result["seconds"],
-        p50_ms=result["p50_ms"],
-        p99_ms=result["p99_ms"],
-    )
 
 
 async def _result(wrk: asyncio.subprocess.Process) -> dict[str, Any]:
+    """Wait for its result; it never outlives the call."""
     if wrk.stdout is None:
         raise BenchmarkError("wrk has no output to read")
-    async for line in wrk.stdout:
-        if line == b"quota reached\n":
-            wrk.send_signal(signal.SIGINT)
-        elif line.startswith(b"result "):
+    try:
+        async for line in wrk.stdout:
+            if line == b"quota reached\n":
+                wrk.send_signal(signal.SIGINT)
+            elif line.startswith(b"result "):
+                await wrk.wait()
+                result: dict[str, Any] = json.loads(line.removeprefix(b"result "))
+                return result
+        raise BenchmarkError(f"wrk ended with {await wrk.wait()} and no result")
+    finally:
+        if wrk.returncode is None:
+            wrk.kill()
             await wrk.wait()
-            result: dict[str, Any] = json.loads(line.removeprefix(b"result "))
-            return result
-    raise BenchmarkError(f"wrk ended with {await wrk.wait()} and no result")

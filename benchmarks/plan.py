@@ -16,6 +16,7 @@ class Plan:
     held_sleep_s: float = 30
     latency_samples: int = 400  # per run, at 20 jobs a second
     stored_jobs: int = 1_000_000
+    waiters: int = 5_000
 
     @property
     def described(self) -> str:
@@ -25,4 +26,4 @@ class Plan:
 
 
 FULL = Plan()
-QUICK = Plan(runs=1, seconds=5, warm_up_s=1, jobs=5_000, latency_samples=200, stored_jobs=200_000)
+QUICK = Plan(runs=1, seconds=5, warm_up_s=1, jobs=5_000, latency_samples=200, stored_jobs=200_000, waiters=1_000)

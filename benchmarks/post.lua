@@ -1,5 +1,6 @@
 -- wrk's script: posts jobs with object ids of their own, counts what is not a 201, ends after `jobs` answers.
--- Arguments after `--`: a prefix that no other load uses, and the number of jobs (0: until the time is over).
+-- Arguments after `--`: a prefix that no other load uses, the number of jobs (0: until the time is over), and the kind
+-- of the jobs, if it is not the root kind: its input is a name.
 
 local threads = {}
 
@@ -11,12 +12,17 @@ end
 function init(args)
   prefix = args[1]
   quota = tonumber(args[2])
+  kind = args[3]
   sent, answered, others, first_other = 0, 0, 0, ""
   headers = { ["Content-Type"] = "application/json" }
 end
 
 function request()
   sent = sent + 1
+  if kind then
+    local body = '{"kind":"' .. kind .. '","input":{"name":"' .. prefix .. "-" .. number .. "-" .. sent .. '"}}'
+    return wrk.format("POST", "/v1/jobs", headers, body)
+  end
   return wrk.format("POST", "/", headers, '{"object_id": "' .. prefix .. "-" .. number .. "-" .. sent .. '"}')
 end
 

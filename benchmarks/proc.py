@@ -1,14 +1,13 @@
-"""What a process and its children have used, from /proc."""
+"""What a process and its children have used."""
 
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-MEBI = 1024  # kB per MiB
+import psutil
+
+MEBI = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -19,36 +18,21 @@ class Memory:
     pss_mb: float
 
 
-def family(pid: int) -> Iterator[int]:
+def family(pid: int) -> list[psutil.Process]:
     """The process and everything it started: nginx's work is done by its children."""
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
-            for child in (task / "children").read_text().split():
-                yield from family(int(child))
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
 
 
 def cpu_s(pid: int) -> float:
     """Seconds of CPU, user and system, that the family has used so far."""
-    total = 0
-    for member in family(pid):
-        # The name in parentheses may hold spaces; utime and stime are the 12th and 13th field after it.
-        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
+    return sum(times.user + times.system for times in (member.cpu_times() for member in family(pid)))
 
 
 def memory(pid: int) -> Memory:
     """Memory of the family now."""
-    rss_kb = pss_kb = 0
-    for member in family(pid):
-        for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "Rss":
-                rss_kb += int(value.split()[0])
-            elif name == "Pss":
-                pss_kb += int(value.split()[0])
-    return Memory(rss_kb / MEBI, pss_kb / MEBI)
+    used = [member.memory_full_info() for member in family(pid)]
+    return Memory(sum(one.rss for one in used) / MEBI, sum(one.pss for one in used) / MEBI)
 
 
 class Neighbours:
@@ -65,8 +49,8 @@ class Neighbours:
 
 
 def _machine_busy_s() -> float:
-    user, nice, system, _idle, _iowait, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:9]
-    return sum(map(int, (user, nice, system, irq, softirq))) / TICKS_PER_S
+    times = psutil.cpu_times()
+    return times.user + times.nice + times.system + times.irq + times.softirq
 
 
 def _own_s() -> float:

@@ -12,9 +12,9 @@ from benchmarks.figures import Findings, compared
 from benchmarks.load import BenchmarkError, Load
 from benchmarks.plan import Plan
 from benchmarks.systems import ROOT, System, hasty
-from local_stack import probes
-from local_stack.ports import Port
-from local_stack.programs import find
+from hasty.server.local_stack import probes
+from hasty.server.local_stack.ports import Port
+from hasty.server.local_stack.programs import find
 
 NATS_START_S = 10
 NATS_CONFIG = 'listen: "{listen}"\nhttp: "{monitor}"\njetstream {{ store_dir: "{store}" }}\n'
@@ -57,6 +57,7 @@ async def job_servers(plan: Plan) -> Findings:
 async def lazy_nats() -> AsyncIterator[str]:
     """A broker as it is when nobody configures its syncs; its URL."""
     port, monitor = Port(), Port()
+    (ROOT / ".hasty").mkdir(exist_ok=True)
     with TemporaryDirectory(dir=ROOT / ".hasty", prefix="bench-nats-") as name:
         config = Path(name) / "nats.conf"
         config.write_text(NATS_CONFIG.format(listen=port.address, monitor=monitor.address, store=name))
@@ -65,7 +66,7 @@ async def lazy_nats() -> AsyncIterator[str]:
         )
         try:
             async with asyncio.timeout(NATS_START_S):
-                while await probes.nats(port.number, monitor.number) is not None:
+                while await probes.http(monitor.number, "/healthz") is not None:
                     if server.returncode is not None:
                         raise BenchmarkError(f"nats-server ended with {server.returncode}")
                     await asyncio.sleep(0.05)

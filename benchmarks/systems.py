@@ -14,8 +14,8 @@ import httpx
 
 from benchmarks.load import BenchmarkError, Load, post_jobs
 from benchmarks.proc import Memory, memory
-from local_stack.config import StackConfig
-from local_stack.stack import Stack
+from hasty.server.local_stack.config import StackConfig
+from hasty.server.local_stack.stack import Stack
 
 ROOT = Path(__file__).resolve().parent.parent
 POLL_S = 0.05
@@ -42,13 +42,31 @@ class System:
 
     def __init__(self, stack: Stack, http: httpx.AsyncClient, nats_url: str | None) -> None:
         self.stack = stack
-        self.nats_url = nats_url or f"nats://{stack.children['nats'].address}"
+        self.nats_url = nats_url or stack.children["nats"].url
         self.loads: list[Load] = []
         self._http = http
 
-    async def load(self, *, connections: int, seconds: float | None = None, jobs: int = 0) -> Load:
+    async def load_kind(self, kind: str, *, connections: int, jobs: int) -> Load:
+        """Post jobs of a handler's kind through nginx."""
+        return await post_jobs(self.stack.url, connections=connections, jobs=jobs, kind=kind)
+
+    async def serves(self, kind: str) -> None:
+        """Wait until a job-server serves a kind."""
+        deadline = time.monotonic() + DRAIN_TIMEOUT_S
+        while time.monotonic() < deadline:
+            kinds = (await self._http.get(f"{self.stack.url}/v1/kinds")).json()["data"]
+            if any(one["name"] == kind and one["workers"] for one in kinds):
+                return
+            await asyncio.sleep(POLL_S)
+        raise BenchmarkError(f"no job-server serves {kind}")
+
+    async def load(
+        self, *, connections: int, seconds: float | None = None, jobs: int = 0, may_be_refused: bool = False
+    ) -> Load:
         """Post jobs through nginx and remember the load for the audit."""
-        load = await post_jobs(self.stack.url, connections=connections, seconds=seconds, jobs=jobs)
+        load = await post_jobs(
+            self.stack.url, connections=connections, seconds=seconds, jobs=jobs, may_be_refused=may_be_refused
+        )
         self.loads.append(load)
         return load
 
@@ -88,7 +106,7 @@ class System:
                         totals[metric] = totals.get(metric, 0) + float(value)
         return Counts(
             accepted=totals.get("hasty_jobs_accepted_total", 0),
-            applied=totals.get("hasty_outcomes_applied_total", 0),
+            applied=totals.get("hasty_endings_applied_total", 0),
             started=totals.get("hasty_jobs_started_total", 0),
             held=totals.get("hasty_jobs_held", 0),
         )

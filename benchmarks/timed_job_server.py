@@ -10,31 +10,27 @@ import os
 import runpy
 import socket
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from hasty.jobs import Turn
+from hasty.server.runtime.timers import TimerQueue
 from job_server import work
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from job_server.agenda import Agenda
-    from job_server.domain import Job
-    from job_server.work import Ended, Stop, Work
+from job_server.work import Ended, Stop, Work
 
 PORT_VARIABLE = "BENCH_BEGUN_PORT"
 
 
-def telling(port: int) -> Callable[[Agenda, Callable[[], float], float], Work]:
+def telling(port: int) -> Callable[[TimerQueue, Callable[[], float], float], Work]:
     """The service's own work behind a function that tells first."""
     board = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sleeping = work.sleeping
 
-    def timed(agenda: Agenda, choose_s: Callable[[], float], timeout_s: float) -> Work:
-        begin = sleeping(agenda, choose_s, timeout_s)
+    def timed(timers: TimerQueue, choose_s: Callable[[], float], timeout_s: float) -> Work:
+        begin = sleeping(timers, choose_s, timeout_s)
 
-        def start(job: Job, ended: Ended) -> Stop:
-            board.sendto(f"{job.object_id} {time.monotonic_ns()}".encode(), ("127.0.0.1", port))
-            return begin(job, ended)
+        def start(turn: Turn, ended: Ended) -> Stop:
+            board.sendto(f"{turn.object_id} {time.monotonic_ns()}".encode(), ("127.0.0.1", port))
+            return begin(turn, ended)
 
         return start
 
