@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
 
 import httpx
+import psutil
 
 T = TypeVar("T")
 
-# A fact may be out of reach while a process starts: that is 'not yet', and only at the deadline a failure.
-_NOT_YET = (AssertionError, httpx.TransportError, OSError)
+# A fact may be out of reach while a process starts or ends: that is 'not yet', and only at the deadline a failure.
+_NOT_YET = (AssertionError, httpx.TransportError, OSError, psutil.NoSuchProcess)
 
 
 @overload

@@ -1,6 +1,7 @@
 """Handlers that hurt: what they cost is their own run, at worst a fresh run of their neighbours."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -17,8 +18,13 @@ from tests.execution.running import executing, outcome, start, turn_of
 
 
 def children_of_this_test() -> list[psutil.Process]:
-    """The children that run handlers."""
-    return [process for process in psutil.Process().children() if "hasty.executor" in " ".join(process.cmdline())]
+    """The children that run handlers; one that is just ending is none any more."""
+    found = []
+    for process in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "hasty.executor" in process.cmdline():
+                found.append(process)
+    return found
 
 
 def child_of_this_test() -> psutil.Process:
