@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 from typing import Final
 
 from hasty.jobs import Job, Kind, Report, Status
@@ -142,6 +143,16 @@ class Lease:
     owner: str
     renewed_at: datetime
     watermark: datetime
+
+
+class Claimed(IntEnum):
+    """What became of an api-server's claim to the sweeps; false if it has none."""
+
+    NO = 0
+    FIRST = 1
+    """Nobody had it, or whoever had it has given it back."""
+    AFTER_ANOTHER = 2
+    """Whoever had it, perhaps the same one, has not given it back."""
 
 
 @dataclass(frozen=True, slots=True)

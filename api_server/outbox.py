@@ -90,6 +90,8 @@ class Outbox:
         self._sweep_now = asyncio.Event()
         self.lease = LeaseKeeper(leases, jobs, now=now, overdue=overdue, name=name, on_due=self.sweep_soon)
         self.sweep_claim = SweepClaim(leases, owner=self.lease.owner, now=now)
+        # Turns whose first publish by a sweep is not known to have come to anything.
+        self._unanswered: set[str] = set()
         self._dispatches: Batcher[Job, None] = Batcher(
             self._dispatch_new,
             name="dispatches",
@@ -170,17 +172,29 @@ class Outbox:
         in_flight = self.lease.in_flight
         due = [job for job in found if job.job_id not in in_flight]
         jobs = await self._postpone_running(due)
+        messages = [dispatch(job, job.dispatches + 1, again=self._may_be_repeated(job)) for job in jobs]
+        # Those of before that are not marked yet are due the longest, and found again.
+        self._unanswered = {job.turn.turn_id for job in jobs if job.dispatches == 0}
+        if len(found) < SWEEP_SIZE:
+            self.sweep_claim.inherited = False
         if not jobs:
             return len(due)
         crash_point(CrashPoint.API_DUE_SELECTED)
-        held = await self._publisher.publish([dispatch(job, job.dispatches + 1) for job in jobs])
+        held = await self._publisher.publish(messages)
         await self._mark_dispatched([job for job, is_held in zip(jobs, held, strict=True) if is_held])
+        self._unanswered -= {job.turn.turn_id for job, is_held in zip(jobs, held, strict=True) if is_held}
         published = sum(held)
         self.sweep_claim.note(published=published > 0)
         DISPATCHED.labels("rescue").inc(published)
         if published:
             log.info("dispatched_due_jobs", count=published, unknown=len(jobs) - published)
         return published + len(due) - len(jobs)
+
+    def _may_be_repeated(self, job: Job) -> bool:
+        """Whether a first publish of the job's turn may have reached a broker that has forgotten it since."""
+        return job.dispatches == 0 and (
+            job.unanswered_turn == job.turn_number or job.turn.turn_id in self._unanswered or self.sweep_claim.inherited
+        )
 
     async def _postpone_running(self, jobs: Sequence[Job]) -> list[Job]:
         """Give those jobs more time of which a worker says that it runs their present turn; the others."""
@@ -233,5 +247,7 @@ class Outbox:
         """Let what is under way reach the broker, make the rest due, and give the lease back; for an orderly stop."""
         await self._dispatches.drain()
         await self.lease.make_failed_due()
-        await self.sweep_claim.give_back()
+        # Whoever sweeps next is to know that some of it is unanswered.
+        if not self._unanswered:
+            await self.sweep_claim.give_back()
         await self.lease.give_back()

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from api_server.domain import Claimed
+
 CLAIM: Final = timedelta(seconds=5)
 """How long an api-server that is gone keeps the others from sweeping."""
 
@@ -22,12 +24,15 @@ WAIT_AFTER_FAILURE: Final = timedelta(seconds=2)
 class Claims(Protocol):
     """What is stored of the claim; see `api_server.store.leases.LeaseStore`."""
 
-    async def claim_sweeps(self, owner: str, now: datetime, until: datetime) -> bool: ...
+    async def claim_sweeps(self, owner: str, now: datetime, until: datetime) -> Claimed: ...
     async def give_sweeps_back(self, owner: str) -> None: ...
 
 
 class SweepClaim:
-    """This api-server's claim to the sweeps. `now` gives the database's time."""
+    """This api-server's claim to the sweeps. `now` gives the database's time.
+
+    It is `inherited` when the one that swept before has not given its claim back: what that one published is unknown.
+    """
 
     def __init__(self, claims: Claims, *, owner: str, now: Callable[[], datetime]) -> None:
         self._claims = claims
@@ -35,6 +40,7 @@ class SweepClaim:
         self._now = now
         self._claimed_at: datetime | None = None
         self._failing = False
+        self.inherited = False
 
     async def held(self) -> bool:
         """Whether it is this api-server that sweeps now; renews the claim, or makes it where nobody has one.
@@ -51,10 +57,12 @@ class SweepClaim:
                 return False
         elif self._claimed_at is not None and self._claimed_at <= now < self._claimed_at + RENEW_EVERY:
             return True
-        held = await self._claims.claim_sweeps(self._owner, now, now + CLAIM)
-        self._claimed_at = now if held else None
+        claimed = await self._claims.claim_sweeps(self._owner, now, now + CLAIM)
+        if claimed is Claimed.AFTER_ANOTHER and self._claimed_at is None:
+            self.inherited = True
+        self._claimed_at = now if claimed else None
         self._failing = False
-        return held
+        return bool(claimed)
 
     def note(self, *, published: bool) -> None:
         """Note what a sweep came to: a claim that publishes nothing is not renewed, so that another may do better."""

@@ -18,9 +18,9 @@ class Context:
 
     A handler gets it as the parameter that is annotated with this class, whatever its name.
 
-    `attempt` counts what the retry policy counts; `run` counts how often this turn was started, so more than 1 says
-    that an earlier run may have done part of the work. `idempotency_key` is the job's id, the same in every run.
-    `deadline` is when the run's time is over, in UTC.
+    `attempt` counts what the retry policy counts; `run` counts how often this turn was, or may have been, started, so
+    more than 1 says that an earlier run may have done part of the work. `idempotency_key` is the job's id, the same in
+    every run. `deadline` is when the run's time is over, in UTC.
     """
 
     job_id: str

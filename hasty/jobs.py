@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -145,7 +145,8 @@ class Task:
 class Turn:
     """What is dispatched, and ends once: `timestamp` is the job's creation in Unix seconds, `number` counts from 1.
 
-    `object_id` is the job's key, or the job's own id where it has none.
+    `object_id` is the job's key, or the job's own id where it has none. `again` says of a dispatch that one before it
+    may have arrived, though it has the number of a first one.
     """
 
     job_id: str
@@ -153,6 +154,7 @@ class Turn:
     timestamp: int
     number: int = 1
     task: Task | None = None
+    again: bool = field(default=False, compare=False)
 
     @property
     def turn_id(self) -> str:
@@ -209,8 +211,9 @@ class Job:
 
     For a job of the root kind, `object_id` is what was posted; for any other, it is what `place_of` gives.
     `dispatches` counts how often its present turn was published; the first time is counted in advance, see `Lease`.
-    `turn_number` counts the turns from 1. A job that is to be cancelled says since when in `cancel_at`. `retry_of` is
-    the job that this one repeats, `batch` the batch it was posted with.
+    `turn_number` counts the turns from 1, `unanswered_turn` is one whose first publish got no answer. A job that is to
+    be cancelled says since when in `cancel_at`. `retry_of` is the job that this one repeats, `batch` the batch it was
+    posted with.
     """
 
     job_id: str
@@ -225,6 +228,7 @@ class Job:
     task: Task | None = None
     retry_of: str | None = None
     batch: str | None = None
+    unanswered_turn: int | None = None
 
     @property
     def is_root(self) -> bool:

@@ -100,7 +100,8 @@ class Intake:
         work, whose ending is not recorded.
         """
         return (
-            delivery.attempt == 1
+            not turn.again
+            and delivery.attempt == 1
             and delivery.message_id == dispatch_id(turn.turn_id, 1)
             and abs(self._now_ns() - delivery.stored_ns) < FIRST_DELIVERY_NS
         )

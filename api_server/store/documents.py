@@ -46,6 +46,7 @@ def job_of(row: Document) -> Job:
         None if task is None else task_of(task),
         row.get("retry_of"),
         row.get("batch"),
+        row.get("unanswered_turn"),
     )
 
 

@@ -117,10 +117,11 @@ class JobStore:
         """Have the first dispatch of these jobs made now; how many.
 
         Jobs that have ended, or were dispatched again since, stay as they are. So do those that are overdue: they are
-        due anyway, and their next dispatch must get through under a new number.
+        due anyway, and their next dispatch must get through under a new number. It will be told apart from a first one.
         """
         first, not_overdue = {"$eq": ["$dispatches", 1]}, {"$gt": ["$dispatch_due", now]}
-        answer = await self._mongo.update("jobs", _dispatched(job_ids, 0, now, first, not_overdue))
+        statement = _dispatched(job_ids, 0, now, first, not_overdue, unanswered_turn={"$ifNull": ["$turn_number", 1]})
+        answer = await self._mongo.update("jobs", statement)
         return int(answer["nModified"])
 
     async def make_all_due(self, now: datetime, *, tasks_only: bool = False) -> int:
@@ -179,16 +180,16 @@ def _each(job_ids: Sequence[str], changes: Mapping[str, object]) -> Document:
     return {"q": {"_id": {"$in": list(job_ids)}}, "u": [{"$set": changes}], "multi": True}
 
 
-def _dispatched(job_ids: Sequence[str], dispatches: int | Document, due: datetime, *conditions: object) -> Document:
-    """Write the statement that changes these jobs' dispatches, of those that are processing and meet the conditions."""
+def _dispatched(
+    job_ids: Sequence[str], dispatches: int | Document, due: datetime, *conditions: object, **others: object
+) -> Document:
+    """Write the statement that changes these jobs' dispatches, of those that are processing and meet the conditions.
+
+    `others` are changes of other fields.
+    """
     holds = {"$and": [{"$eq": ["$status", Status.PROCESSING.value]}, *conditions]}
-    return _each(
-        job_ids,
-        {
-            "dispatches": {"$cond": [holds, dispatches, "$dispatches"]},
-            "dispatch_due": {"$cond": [holds, due, "$dispatch_due"]},
-        },
-    )
+    changes = {"dispatches": dispatches, "dispatch_due": due, **others}
+    return _each(job_ids, {name: {"$cond": [holds, value, f"${name}"]} for name, value in changes.items()})
 
 
 def _move(job_ids: Sequence[str], status: Status, sleeps: Mapping[str, float], now: datetime) -> Document:

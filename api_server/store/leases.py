@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from api_server.domain import Lease
+from api_server.domain import Claimed, Lease
 from api_server.store.jobs import JobStore
 from hasty.server.mongo import Document, Mongo, to_document
 
@@ -71,8 +71,8 @@ class LeaseStore:
             # More may be due at the very moment of the last one.
             since = last if moved or last > since else since + timedelta(milliseconds=1)
 
-    async def claim_sweeps(self, owner: str, now: datetime, until: datetime) -> bool:
-        """Have `owner` be the one that sweeps, until `until`; False when another is, later than `now`.
+    async def claim_sweeps(self, owner: str, now: datetime, until: datetime) -> Claimed:
+        """Have `owner` be the one that sweeps, until `until`; `Claimed.NO` when another is, later than `now`.
 
         A claim that ends later than any can, as after the clock was set back, does not count.
         """
@@ -87,7 +87,9 @@ class LeaseStore:
         changes = {"owner": {"$cond": [free, owner, "$owner"]}, "until": {"$cond": [free, until, "$until"]}}
         statement = {"q": {"_id": SWEEPS}, "u": [{"$set": changes}], "upsert": True}
         answer = await self._mongo.update("leases", statement)
-        return bool(answer["nModified"] or answer.get("upserted"))
+        if answer.get("upserted"):
+            return Claimed.FIRST
+        return Claimed.AFTER_ANOTHER if answer["nModified"] else Claimed.NO
 
     async def give_sweeps_back(self, owner: str) -> None:
         """End the claim of `owner`, if it has it."""

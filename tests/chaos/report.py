@@ -204,9 +204,10 @@ _FOUND: Final = (
     """A consumer that was deleted and made anew counts deliveries from 1, so that a turn that was running ran again as
     if for the first time. Fixed; `test_a_consumer_that_was_deleted_comes_back_under_its_reader` in
     `tests/wire/test_nats.py`.""",
-    """Open: when a turn's publish gets no answer, the turn is done and acknowledged, and then the broker restarts, the
-    broker has forgotten the message's id. The publish that is repeated then makes a message that looks like a first
-    one, so the handler runs again and `ctx.run` is 1. Its second ending is discarded; outcomes are not affected.""",
+    """A turn whose publish got no answer was done and acknowledged, and then the broker restarted and forgot the
+    message's id: the repeated publish made a message that looked like a first one, so that `ctx.run` was 1 in a second
+    run. Fixed; `test_repeated_first_publish_tells_that_it_may_be_one` in `tests/unit/api_server/test_outbox.py`, and
+    those after it.""",
     """Three objections were the checker's own mistakes, and are corrected: it compared times of two processes to the
     millisecond (I4, I9), and did not expect a process that is ended while it starts to end by the signal (I8).""",
 )

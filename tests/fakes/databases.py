@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from api_server.domain import JobRecord, Lease, PastTurn, Run
+from api_server.domain import Claimed, JobRecord, Lease, PastTurn, Run
 from api_server.store.jobs import NOTHING_SCHEDULED
 from api_server.store.leases import CLOCK_SLACK
 from hasty.jobs import ATTEMPTS_KEPT, DeadLetter, Ending, Job, Report, Status, Task, can_move
@@ -190,7 +190,7 @@ class FakeJobStore(FakeDatabase):  # long: all methods of the store's classes fo
                 and job.dispatches == 1
                 and self.due_at[job_id] > now
             ):
-                self.jobs[job_id] = replace(job, dispatches=0)
+                self.jobs[job_id] = replace(job, dispatches=0, unanswered_turn=job.turn_number)
                 self.due_at[job_id] = now
                 moved += 1
         return moved
@@ -295,14 +295,15 @@ class FakeLeaseStore:
         self._jobs.after(fate)
         return moved
 
-    async def claim_sweeps(self, owner: str, now: datetime, until: datetime) -> bool:
+    async def claim_sweeps(self, owner: str, now: datetime, until: datetime) -> Claimed:
         """Have `owner` be the one that sweeps, unless another is."""
         fate = await self._jobs.before("claim_sweeps")
-        free = self.sweeps is None or self.sweeps[0] == owner or not now < self.sweeps[1] <= until + CLOCK_SLACK
+        before = self.sweeps
+        free = before is None or before[0] == owner or not now < before[1] <= until + CLOCK_SLACK
         if free:
             self.sweeps = owner, until
         self._jobs.after(fate)
-        return free
+        return Claimed.NO if not free else Claimed.FIRST if before is None else Claimed.AFTER_ANOTHER
 
     async def give_sweeps_back(self, owner: str) -> None:
         """End the claim of `owner`, if it has it."""

@@ -151,7 +151,7 @@ async def test_a_first_dispatch_can_be_made_due(jobs: Store) -> None:
 
     assert await jobs.make_due([job.job_id for job in everyone], NOON) == 1
 
-    assert await jobs.due(NOON, 10) == [overdue, replace(first, dispatches=0)]
+    assert await jobs.due(NOON, 10) == [overdue, replace(first, dispatches=0, unanswered_turn=1)]
 
 
 async def test_unfinished_jobs_can_be_made_due(jobs: Store) -> None:

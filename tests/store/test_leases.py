@@ -38,7 +38,7 @@ async def test_the_jobs_of_a_lease_can_be_taken_over(jobs: Store) -> None:
 
     assert await jobs.take_over(Lease(OWNER, NOON, NOON + 10 * SECOND), NOON, NOON + 13 * SECOND) == 1
 
-    assert await jobs.due(NOON, 10) == [replace(mine, dispatches=0)]
+    assert await jobs.due(NOON, 10) == [replace(mine, dispatches=0, unanswered_turn=1)]
 
 
 async def test_thousands_of_jobs_can_be_taken_over(real_jobs: RealStore) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from api_server.domain import Claimed
 from tests.store.jobs import NOON, SECOND, Store
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -17,6 +18,15 @@ async def test_one_owner_claims_the_sweeps(jobs: Store) -> None:
     assert not await jobs.claim_sweeps("two", NOON + 6 * SECOND, NOON + 11 * SECOND)
     assert await jobs.claim_sweeps("two", NOON + 7 * SECOND, NOON + 12 * SECOND)
     assert not await jobs.claim_sweeps("one", NOON + 8 * SECOND, NOON + 13 * SECOND)
+
+
+async def test_claim_tells_whether_another_one_was_left(jobs: Store) -> None:
+    """Which was given back, or has run out."""
+    assert await jobs.claim_sweeps("one", NOON, NOON + 5 * SECOND) is Claimed.FIRST
+    assert await jobs.claim_sweeps("two", NOON, NOON + 5 * SECOND) is Claimed.NO
+    assert await jobs.claim_sweeps("two", NOON + 5 * SECOND, NOON + 10 * SECOND) is Claimed.AFTER_ANOTHER
+    await jobs.give_sweeps_back("two")
+    assert await jobs.claim_sweeps("one", NOON + 6 * SECOND, NOON + 11 * SECOND) is Claimed.FIRST
 
 
 async def test_of_claims_at_once_one_wins(jobs: Store) -> None:

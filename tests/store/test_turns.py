@@ -174,6 +174,18 @@ async def test_dispatch_of_an_earlier_turn_is_not_counted(jobs: Store) -> None:
     assert [one.dispatches for one in await jobs.due(NOON, 10)] == [0]
 
 
+async def test_later_turn_that_is_made_due_again_is_marked(jobs: Store) -> None:
+    """With its number, so that the mark is not that of the turn after it."""
+    job = work()
+    await jobs.insert([job], NOON, OWNER)
+    await jobs.apply_reports([end(job, Status.PROCESSING)], NOON)
+    await jobs.mark_dispatched([job.job_id], 1, NOON + 100 * SECOND, turn=2)
+
+    assert await jobs.make_due([job.job_id], NOON) == 1
+
+    assert [(one.turn_number, one.dispatches, one.unanswered_turn) for one in await jobs.due(NOON, 10)] == [(2, 0, 2)]
+
+
 async def test_running_job_is_postponed(jobs: Store) -> None:
     """Its next dispatch is not the turn's first, whether that one was confirmed, made due again, or neither."""
     unconfirmed, once, thrice = (replace(work(), dispatches=number) for number in (0, 1, 3))

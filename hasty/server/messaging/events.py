@@ -3,13 +3,14 @@
 This is the wire's dialect of `hasty.jobs`. For the root kind, a turn travels as `job:created`, and events are exactly
 the original's. For any other kind, it travels as `work.<kind>`, and an event has more members: `turn`, the number of
 the turn if it is not the first; `task`, what the handler is to do; `report`, what is recorded of the handler's turn.
+With `again`, which the root kind's may have as well, an earlier dispatch of the turn under this number got no answer.
 An ending travels on the subject of its status, and `job:again` if it is not final. `job:cancel` asks that a job's turn
 be cancelled; it looks like a turn.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 
@@ -102,6 +103,7 @@ class _WireWorkEvent:
     turn: Annotated[int, Field(ge=1, lt=2**31)] = 1
     task: Task | None = None
     report: Report | None = None
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +130,13 @@ def dispatch_id(turn: str, number: int) -> str:
     return f"{turn}:{number}"
 
 
-def dispatch(job: Job, number: int) -> Outgoing:
+def dispatch(job: Job, number: int, *, again: bool = False) -> Outgoing:
     """Write a dispatch of a job's turn; its number makes the message id, so the broker drops a repetition.
 
-    A job that is to be cancelled is dispatched as that.
+    One that the broker has forgotten it cannot drop: `again` tells that there may have been one. A job that is to be
+    cancelled is dispatched as that.
     """
-    turn = job.turn
+    turn = replace(job.turn, again=again)
     subject = Subject.CREATED.value if turn.task is None else work_subject(turn.task.kind)
     if job.cancel_at is not None:
         # The number alone could be that of a dispatch that was no cancellation.
@@ -192,7 +195,7 @@ def decode_kind(data: bytes) -> Kind:
 
 
 def _turn(event: _WireWorkEvent) -> Turn:
-    return Turn(event.job.job_id, event.job.object_id, event.job.timestamp, event.turn, event.task)
+    return Turn(event.job.job_id, event.job.object_id, event.job.timestamp, event.turn, event.task, event.again)
 
 
 def _message(
@@ -204,13 +207,13 @@ def _message(
     report: Report | None = None,
 ) -> Outgoing:
     job = _WireJob(turn.job_id, turn.job_id, turn.object_id, status.value, turn.timestamp, sleep_time_used)
-    if turn.task is None and report is None and turn.number == 1:
+    if turn.task is None and report is None and turn.number == 1 and not turn.again:
         return Outgoing(subject, _ADAPTER.dump_json(_WireEvent(subject, job)), message_id)
     task = turn.task
     if task is not None and subject in _ENDINGS:
         # The api-server has the rest.
         task = Task(task.kind, "", task.attempt)
-    event = _WireWorkEvent(subject, job, turn.number, task, report)
+    event = _WireWorkEvent(subject, job, turn.number, task, report, turn.again and subject not in _ENDINGS)
     return Outgoing(subject, _WORK_ADAPTER.dump_json(event, exclude_defaults=True), message_id)
 
 

@@ -7,12 +7,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from api_server.domain import OVERDUE_GROWS_UP_TO
+from api_server.sweep_claim import CLAIM
 from hasty.jobs import Status
-from hasty.server.messaging.events import dispatch_id
+from hasty.server.messaging.events import decode_turn, dispatch_id
 from hasty.server.messaging.topology import JOB_CREATED
 from hasty.server.mongo import StoreUnavailable
 from tests.eventually import eventually
 from tests.fakes import Fate
+from tests.fakes.broker import DUPLICATE_WINDOW_S
 from tests.unit.api_server.world import OVERDUE, ApiServer, World, ending
 
 
@@ -40,6 +42,85 @@ async def test_unanswered_publish_is_repeated_with_the_same_id(world: World, api
     assert await api_server.outbox.sweep() == 1
 
     assert world.published() == [job_id]
+
+
+def first_dispatches_say_again(world: World) -> list[bool]:
+    """Whether they tell that there may have been one before, under the same number; the broker forgets their ids."""
+    deliveries = world.broker.take(JOB_CREATED, 100)
+    for delivery in deliveries:
+        world.broker.settle(delivery)
+    world.pass_time(timedelta(seconds=DUPLICATE_WINDOW_S))
+    turns = [decode_turn(delivery.subject, delivery.data) for delivery in deliveries]
+    assert [delivery.message_id for delivery in deliveries] == [dispatch_id(turn.turn_id, 1) for turn in turns]
+    return [turn.again for turn in turns]
+
+
+async def test_repeated_first_publish_tells_that_it_may_be_one(world: World, api_server: ApiServer) -> None:
+    """The first one got no answer, ran, and was forgotten by the broker."""
+    world.broker.fate = lambda _: Fate.UNANSWERED
+    await api_server.submit("x")
+    await api_server.outbox.finish()
+    assert first_dispatches_say_again(world) == [False]
+    world.broker.fate = lambda _: Fate.STORED
+
+    assert await world.api_server().outbox.sweep() == 1
+
+    assert first_dispatches_say_again(world) == [True]
+
+
+async def test_repeated_publish_of_a_sweep_tells_that_it_may_be_one(world: World, api_server: ApiServer) -> None:
+    """As that of a new job, however often it is repeated; one that was never published says nothing."""
+    world.broker.up = False
+    await api_server.submit("x")
+    world.broker.up = True
+    world.broker.fate = lambda _: Fate.UNANSWERED
+    for expected in ([False], [True], [True]):
+        assert await api_server.outbox.sweep() == 0
+        assert first_dispatches_say_again(world) == expected
+    world.broker.fate = lambda _: Fate.STORED
+
+    await api_server.outbox.sweep()
+    assert first_dispatches_say_again(world) == [True]
+    await api_server.outbox.finish()
+    assert world.lease_store.sweeps is None
+
+
+@pytest.mark.parametrize("gives_back", [False, True])
+async def test_sweeps_taken_over_tell_that_there_may_have_been_others(
+    world: World, api_server: ApiServer, *, gives_back: bool
+) -> None:
+    """Of an api-server that was lost, nobody knows what it published; one that left in order had finished."""
+    assert await api_server.outbox.sweep_claim.held()
+    if gives_back:
+        await api_server.outbox.finish()
+    world.broker.up = False
+    other = world.api_server()
+    await other.submit("x")
+    world.broker.up = True
+    world.pass_time(CLAIM)
+
+    assert await other.outbox.sweep_claim.held()
+    assert await other.outbox.sweep() == 1
+    world.broker.up = False
+    await other.submit("y")
+    world.broker.up = True
+    assert await other.outbox.sweep() == 1
+
+    assert first_dispatches_say_again(world) == [not gives_back, False]
+
+
+async def test_sweeps_with_an_unanswered_publish_are_not_given_back(world: World, api_server: ApiServer) -> None:
+    """Whoever has them next is to know."""
+    world.broker.up = False
+    await api_server.submit("x")
+    world.broker.up = True
+    world.broker.fate = lambda _: Fate.UNANSWERED
+    assert await api_server.outbox.sweep_claim.held()
+    assert await api_server.outbox.sweep() == 0
+
+    await api_server.outbox.finish()
+
+    assert world.lease_store.sweeps is not None
 
 
 async def test_concurrent_sweeps_dispatch_once(world: World, api_server: ApiServer) -> None:

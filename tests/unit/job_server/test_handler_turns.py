@@ -1,11 +1,13 @@
 """What becomes of the turns of handlers in a job-server."""
 
 import asyncio
+import uuid
 from dataclasses import replace
 
 from hasty.jobs import Reason, Status
 from hasty.server.messaging.topology import JOB_CANCELLED
 from tests.eventually import eventually
+from tests.fakes.broker import DUPLICATE_WINDOW_S
 from tests.unit.job_server.world import KIND, REPORT, Hall, Worker, World
 
 
@@ -62,6 +64,22 @@ async def test_redelivered_turn_says_that_it_may_have_run(world: World, worker: 
         (turn.turn_id, 3, False),
         (turn.turn_id, 4, True),
     ]
+
+
+async def test_first_dispatch_that_may_not_be_the_first_is_looked_up(world: World, worker: Worker) -> None:
+    """It says so; the turn has run, and the broker has forgotten its message."""
+    turn = world.post()
+    await worker.take()
+    worker.hall.end(turn.turn_id)
+    await worker.idle()
+    ended, lost = turn, str(uuid.uuid4())
+
+    world.seconds += DUPLICATE_WINDOW_S
+    world.post(job_id=ended.job_id, again=True)
+    world.post(job_id=lost, again=True)
+    await worker.take()
+
+    assert worker.hall.runs == [(ended.turn_id, 1, False), (lost, 2, False)]
 
 
 async def test_turn_that_ends_during_its_look_up_is_not_run_again(world: World, worker: Worker) -> None:

@@ -114,13 +114,15 @@ class World:
         """One more job-server."""
         return Worker(self, concurrency, hall or Hall())
 
-    def post(self, turn: int = 1, job_id: str | None = None, number: int = 1, attempt: int = 1) -> Turn:
+    def post(
+        self, turn: int = 1, job_id: str | None = None, number: int = 1, attempt: int = 1, *, again: bool = False
+    ) -> Turn:
         """Have a turn of a kind dispatched."""
         job_id = job_id or str(uuid.uuid4())
         place = place_of(KIND, None, job_id)
         task = Task(KIND, '{"name":"Ada"}', attempt)
         job = Job(job_id, place, 1, CREATED_AT, turn_number=turn, task=task)
-        self.broker.store(dispatch(job, number))
+        self.broker.store(dispatch(job, number, again=again))
         return job.turn
 
     def request_cancel(self, turn: Turn) -> Delivery:
