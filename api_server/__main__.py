@@ -51,7 +51,7 @@ from api_server.store.statuses import StatusStore
 from api_server.store.streams import StreamStore
 from api_server.submission import Submission
 from api_server.topology import NewStreams, States, TopologyKeeper, ask_for_set_up
-from api_server.watch import APPLIED, Teller, Watch, applied_ids
+from api_server.watch import APPLIED, AppliedPublisher, Watch, applied_ids
 from api_server.workers import PULSES, Workers
 from hasty.jobs import DeadLetter, Status
 from hasty.server.messaging import watchdog
@@ -154,9 +154,9 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
         watch = Watch(StatusStore(mongo), queries.record)
         listing = ListingStore(mongo, jobs)
         changes = Changes(listing, now=clock.now)
-        teller = Teller(partial(connection.tell, APPLIED))
+        applied = AppliedPublisher(partial(connection.publish_core, APPLIED))
 
-        endings.on_applied = all_of(watch.wake, changes.note, teller.post)
+        endings.on_applied = all_of(watch.wake, changes.note, applied.post)
         hear_applied = all_of(watch.wake, changes.note)
         overviews = Overviews(OverviewStore(mongo), now=clock.now)
         owners = Owners(leases, now=clock.now)
@@ -187,8 +187,8 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
             root_cooldown=timedelta(seconds=settings.cooldown_s),
             shortage=space.shortage,
         )
-        tell_cancels = partial(connection.tell, CANCELS)
-        cancellation = Cancellation(jobs, now=clock.now, sweep_soon=outbox.sweep_soon, tell=tell_cancels)
+        publish_cancels = partial(connection.publish_core, CANCELS)
+        cancellation = Cancellation(jobs, now=clock.now, sweep_soon=outbox.sweep_soon, publish=publish_cancels)
         repetition = Repetition(submission, queries.record, root_kind=settings.root_kind)
         lists = Lists(
             Listing(listing, now=clock.now, root_kind=settings.root_kind),
@@ -203,7 +203,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
             keep_for=timedelta(days=settings.retention_days),
             is_chosen=outbox.sweep_claim.held,
             cooldown_of=partial(cooldown_of, kinds, timedelta(seconds=settings.cooldown_s)),
-            tell=partial(connection.tell, FORGET),
+            publish=partial(connection.publish_core, FORGET),
         )
         batches = Batches(BatchStore(mongo, jobs), requests, submission, cancellation, repetition, watch, now=clock.now)
         v1 = V1(

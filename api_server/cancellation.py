@@ -33,7 +33,7 @@ class Cancellation:
     """Cancels jobs in batches: one update for all that wait.
 
     The update makes a job due, so that its cancellation is published until the job has ended; `sweep_soon` has that
-    begin at once. `tell` reaches the job-server that runs the job, if one does, without any store in between.
+    begin at once. `publish` reaches the job-server that runs the job, if one does, without any store in between.
     """
 
     def __init__(
@@ -42,12 +42,12 @@ class Cancellation:
         *,
         now: Callable[[], datetime],
         sweep_soon: Callable[[], None],
-        tell: Callable[[bytes], Awaitable[None]],
+        publish: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self._jobs = jobs
         self._now = now
         self._sweep_soon = sweep_soon
-        self._tell = tell
+        self._publish = publish
         self._requests: Batcher[str, JobRecord | None] = Batcher(
             self._cancel_many,
             name="cancellations",
@@ -73,5 +73,5 @@ class Cancellation:
         open_ids = [job_id for job_id, record in records.items() if record.job.status not in TERMINAL]
         if open_ids:
             self._sweep_soon()
-            await self._tell(json.dumps(open_ids, separators=(",", ":")).encode())
+            await self._publish(json.dumps(open_ids, separators=(",", ":")).encode())
         return [records.get(job_id) for job_id in job_ids]

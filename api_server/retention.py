@@ -43,7 +43,7 @@ MARKED_FOR: Final = timedelta(seconds=30)
 
 NOTES_MAX: Final = 20
 ANSWERED_WITHIN_S: Final = 5.0
-"""How long job-servers have to delete what a few notes name, before these are told again in the next pass."""
+"""How long job-servers have to delete what a few notes name, before these are published again in the next pass."""
 
 BEGINNING: Final = datetime(2020, 1, 1, tzinfo=UTC)
 """No job is older."""
@@ -73,7 +73,7 @@ class Retention:
     """Forgets jobs that ended more than `keep_for` ago.
 
     `now` gives the database's time; `is_chosen` whether it is this api-server that forgets; `cooldown_of` the cooldown
-    of a kind, of the root kind for None; `tell` reaches the job-servers, or nobody.
+    of a kind, of the root kind for None; `publish` reaches the job-servers, or nobody.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Retention:
         keep_for: timedelta,
         is_chosen: Callable[[], Awaitable[bool]],
         cooldown_of: Callable[[str | None], timedelta],
-        tell: Callable[[bytes], Awaitable[None]],
+        publish: Callable[[bytes], Awaitable[None]],
         step_max: int = STEP_MAX,
         answered_within_s: float = ANSWERED_WITHIN_S,
     ) -> None:
@@ -93,10 +93,10 @@ class Retention:
         self._keep_for = keep_for
         self._is_chosen = is_chosen
         self._cooldown_of = cooldown_of
-        self._tell = tell
+        self._publish = publish
         self._step_max = step_max
         self._answered_within_s = answered_within_s
-        self._told: set[str] = set()
+        self._unanswered: set[str] = set()
         self._answered = asyncio.Event()
 
     async def run(self) -> None:
@@ -135,7 +135,7 @@ class Retention:
             first = rows[-1].created_at if is_further else first + NARROWEST
             await asyncio.sleep(PAUSE_S)
         await self._store.forget_requests(cutoff)
-        while await self._tell_notes():
+        while await self._publish_notes():
             pass
         if forgotten:
             FORGOTTEN.inc(forgotten)
@@ -144,8 +144,8 @@ class Retention:
 
     def hear(self, data: bytes) -> None:
         """Take a job-server's word that it has deleted what a note names; never raises."""
-        self._told.discard(data.decode("ascii", "replace"))
-        if not self._told:
+        self._unanswered.discard(data.decode("ascii", "replace"))
+        if not self._unanswered:
             self._answered.set()
 
     async def _step(self, rows: Sequence[OldJob], cutoff: datetime) -> int:
@@ -172,22 +172,22 @@ class Retention:
         await self._store.delete(gone)
         return len(gone)
 
-    async def _tell_notes(self) -> bool:
-        """Tell some notes, and drop those that are answered; whether there may be more to tell."""
+    async def _publish_notes(self) -> bool:
+        """Publish some notes, and drop those that are answered; whether there may be more to publish."""
         notes = await self._store.notes(NOTES_MAX)
         if not notes:
             return False
         self._answered.clear()
-        self._told = {note.note_id for note in notes}
+        self._unanswered = {note.note_id for note in notes}
         for note in notes:
             # A job that could not be deleted, or was looked up and stays, keeps its endings.
             kept = await self._store.existing(list(note.turns))
             turns = {job_id: count for job_id, count in note.turns.items() if job_id not in kept}
-            await self._tell(json.dumps({"note": note.note_id, "turns": turns}, separators=(",", ":")).encode())
+            await self._publish(json.dumps({"note": note.note_id, "turns": turns}, separators=(",", ":")).encode())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._answered_within_s):
                 await self._answered.wait()
-        answered = [note.note_id for note in notes if note.note_id not in self._told]
-        self._told = set()
+        answered = [note.note_id for note in notes if note.note_id not in self._unanswered]
+        self._unanswered = set()
         await self._store.drop_notes(answered)
         return len(answered) == len(notes)

@@ -15,7 +15,7 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from api_server.settings import SetUpSettings
-from api_server.topology import SET_UP, States, TopologyKeeper, told
+from api_server.topology import SET_UP, States, TopologyKeeper, identities_of
 from hasty.jobs import KIND_NAME
 from hasty.server.messaging import watchdog
 from hasty.server.messaging.connection import BrokerUnavailable, Connection
@@ -63,7 +63,7 @@ class Requests:
             return None
         self._kinds.update(kinds)
         try:
-            return told(await self._ensure(self.kinds()))
+            return identities_of(await self._ensure(self.kinds()))
         except (BrokerUnavailable, TopologyConflict) as error:
             log.warning("topology_not_checked", reason=str(error))
             # A conflict ends the process there.

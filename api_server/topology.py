@@ -160,6 +160,6 @@ async def ask_for_set_up(connection: Connection, kinds: Collection[str]) -> Stat
     return {stream: StreamState(identity, is_new=False) for stream, identity in identities.items()}
 
 
-def told(states: States) -> bytes:
+def identities_of(states: States) -> bytes:
     """Say which streams there are, as `ask_for_set_up` reads it."""
     return _IDENTITIES.dump_json({stream: state.identity for stream, state in states.items()})

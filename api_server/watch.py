@@ -25,8 +25,8 @@ LOOK_AGAIN_FOR_S: Final = 1.0
 """A job that was said to have ended is looked at so often and for so long, until the database shows it."""
 
 LOOK_BATCH_MAX: Final = 1_000
-TOLD_AT_ONCE: Final = 1_000
-TELL_INTERVAL_S: Final = 0.01
+PUBLISH_BATCH_MAX: Final = 1_000
+PUBLISH_INTERVAL_S: Final = 0.01
 
 
 class Statuses(Protocol):
@@ -175,23 +175,23 @@ def applied_ids(data: bytes) -> list[str]:
     return [job_id for job_id in job_ids if isinstance(job_id, str)] if isinstance(job_ids, list) else []
 
 
-class Teller:
-    """Tells other api-servers to which jobs endings were applied, many at a time."""
+class AppliedPublisher:
+    """Publishes to other api-servers to which jobs endings were applied, many at a time."""
 
-    def __init__(self, tell: Callable[[bytes], Awaitable[None]]) -> None:
-        self._tell = tell
+    def __init__(self, publish: Callable[[bytes], Awaitable[None]]) -> None:
+        self._publish = publish
         self._ids: Batcher[str, None] = Batcher(
-            self._tell_many, name="applied", max_batch=TOLD_AT_ONCE, min_interval_s=TELL_INTERVAL_S
+            self._publish_many, name="applied", max_batch=PUBLISH_BATCH_MAX, min_interval_s=PUBLISH_INTERVAL_S
         )
 
     def post(self, job_ids: Iterable[str]) -> None:
-        """Tell soon; what is too much is not told: who waits looks once a second as well."""
+        """Publish soon; what is too much is left out: waiters look once a second as well."""
         for job_id in job_ids:
             try:
                 self._ids.post(job_id)
             except Overloaded:
                 return
 
-    async def _tell_many(self, job_ids: Sequence[str]) -> list[None]:
-        await self._tell(json.dumps(job_ids, separators=(",", ":")).encode())
+    async def _publish_many(self, job_ids: Sequence[str]) -> list[None]:
+        await self._publish(json.dumps(job_ids, separators=(",", ":")).encode())
         return [None] * len(job_ids)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure Hasty beside its limit; `profile`: where its time goes; `kept`: what was measured."""
+"""`python -m benchmarks`: compare Hasty with a no-op application; `profile`: where time goes; `kept`: past results."""
 
 import asyncio
 import json

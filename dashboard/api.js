@@ -2,7 +2,7 @@
 
 import { live } from "./live.js";
 
-const PATIENCE_MS = 15000;
+const TIMEOUT_MS = 15000;
 
 export class Problem extends Error {
   constructor(name, detail, status) {
@@ -15,7 +15,7 @@ export class Problem extends Error {
 async function ask(path, options = {}) {
   let response;
   try {
-    response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS), ...options });
+    response = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS), ...options });
   } catch (error) {
     throw new Problem("unreachable", error.name === "TimeoutError" ? "the server does not answer" : "the server cannot be reached", 0);
   }

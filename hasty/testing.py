@@ -68,7 +68,7 @@ def run(
     """
     made = handler_of(_declared(handler))
     text = json.dumps(values or {}, allow_nan=False)
-    told: list[tuple[float, str]] = []
+    progress: list[tuple[float, str]] = []
     timeout_s = made.kind.timeout_s
     context = Context(
         job_id=str(uuid.uuid4()),
@@ -77,7 +77,7 @@ def run(
         run=run,
         deadline=datetime.fromtimestamp(time.time() + timeout_s, UTC),
         labels=tuple(labels),
-        report=lambda done, note: told.append((done, note)),
+        report=lambda done, note: progress.append((done, note)),
         is_stopping=lambda: cancelled,
     )
     arguments = made.parse(text)
@@ -85,7 +85,7 @@ def run(
     outcome = _command(made, text, context) if made.kind.way is Way.COMMAND else _called(made, arguments, context)
     if time.monotonic() - began > timeout_s:
         outcome = outcomes.timed_out(timeout_s)
-    return _concluded(made, outcome, attempt, told, chance)
+    return _concluded(made, outcome, attempt, progress, chance)
 
 
 def _declared(handler: Callable[..., Any] | Command) -> Declared:
@@ -149,17 +149,17 @@ def _concluded(
     handler: Handler,
     outcome: outcomes.Outcome,
     attempt: int,
-    told: list[tuple[float, str]],
+    progress: list[tuple[float, str]],
     chance: Callable[[], float],
 ) -> Outcome:
     status = outcome["status"]
     failure = outcome.get("failure")
     error = None if failure is None else Failure(**{**failure, "reason": Reason(failure["reason"])})
     if status == "snoozed":
-        return Outcome("again", retry_in_s=outcome["delay_s"], progress=told)
+        return Outcome("again", retry_in_s=outcome["delay_s"], progress=progress)
     if status == "failed" and not outcome["final"] and attempt < handler.kind.attempts:
         policy = Retry(handler.kind.attempts, handler.kind.first_s, handler.kind.most_s)
-        return Outcome("again", error=error, retry_in_s=delay_s(policy, attempt, chance), progress=told)
+        return Outcome("again", error=error, retry_in_s=delay_s(policy, attempt, chance), progress=progress)
     if status == "finished":
-        return Outcome(Status.FINISHED.value, json.loads(outcome["output"]), progress=told)
-    return Outcome(status, error=error, progress=told)
+        return Outcome(Status.FINISHED.value, json.loads(outcome["output"]), progress=progress)
+    return Outcome(status, error=error, progress=progress)

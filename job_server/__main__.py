@@ -84,10 +84,10 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # long
             service,
             acks,
             dead_letters,
-            tell_all=partial(connection.tell, CANCEL_SUBJECT),
+            publish=partial(connection.publish_core, CANCEL_SUBJECT),
             is_held_elsewhere=partial(_is_held_elsewhere, connection),
         )
-        forgetting = Forgetting(store, partial(connection.tell, FORGOT_SUBJECT))
+        forgetting = Forgetting(store, partial(connection.publish_core, FORGOT_SUBJECT))
         announcer = Announcer(publisher, lambda: executor.kinds)
         connection.on_connected.append(announcer.announce)
 
@@ -160,7 +160,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # long
                 "announcements": announcer.run(),
                 "forgetting": forgetting.run(),
                 "pulses": send_pulses(
-                    partial(connection.tell, PULSE_SUBJECT),
+                    partial(connection.publish_core, PULSE_SUBJECT),
                     service.held,
                     executor,
                     service.free_slots_of,

@@ -43,7 +43,7 @@ class Acks(Protocol):
 class Cancellations:
     """Takes requests to cancel jobs.
 
-    All job-servers share a durable consumer of them, so any one of them gets a request. `tell_all` tells the ids to
+    All job-servers share a durable consumer of them, so any one of them gets a request. `publish` sends the ids to
     every job-server, `is_held_elsewhere` asks the others about one job.
     """
 
@@ -53,13 +53,13 @@ class Cancellations:
         acks: Acks,
         dead_letters: DeadLetters,
         *,
-        tell_all: Callable[[bytes], Awaitable[None]],
+        publish: Callable[[bytes], Awaitable[None]],
         is_held_elsewhere: Callable[[str], Awaitable[bool]],
     ) -> None:
         self._service = service
         self._acks = acks
         self._dead_letters = dead_letters
-        self._tell_all = tell_all
+        self._publish = publish
         self._is_held_elsewhere = is_held_elsewhere
 
     async def take(self, deliveries: Sequence[Delivery]) -> None:
@@ -84,7 +84,7 @@ class Cancellations:
         job_ids = [turn.job_id for _, turn in valid]
         # All hear of it before anybody asks: who does not hold a job then will not start it any more.
         self._service.cancel(job_ids)
-        await self._tell_all(json.dumps(job_ids).encode())
+        await self._publish(json.dumps(job_ids).encode())
         held = await asyncio.gather(*(self._is_held(job_id) for job_id in job_ids))
         for (delivery, turn), is_held in zip(valid, held, strict=True):
             if not is_held:

@@ -22,7 +22,7 @@ FORGOT_SUBJECT: Final = "hasty.forgot"
 """Where a job-server says that it has deleted what a note names: the note's id."""
 
 WAITING_MAX: Final = 100
-"""More notes than that are not kept: they are told again."""
+"""More notes than that are not kept: they are published again."""
 
 
 class _Note(BaseModel):
@@ -44,9 +44,9 @@ class Forgetting:
     All job-servers hear every note, and the first one to delete leaves nothing to do for the others.
     """
 
-    def __init__(self, endings: Endings, tell: Callable[[bytes], Awaitable[None]]) -> None:
+    def __init__(self, endings: Endings, publish: Callable[[bytes], Awaitable[None]]) -> None:
         self._endings = endings
-        self._tell = tell
+        self._publish = publish
         self._notes: asyncio.Queue[_Note] = asyncio.Queue(WAITING_MAX)
 
     def hear(self, data: bytes) -> None:
@@ -65,7 +65,7 @@ class Forgetting:
             await self.forget_next()
 
     async def forget_next(self) -> None:
-        """Delete what the next note names, and say so; when the database fails, the note is told again."""
+        """Delete what the next note names, and say so; when the database fails, the note is published again."""
         note = await self._notes.get()
         turn_ids = [turn_id(job_id, n) for job_id, count in note.turns.items() for n in range(1, count + 1)]
         try:
@@ -73,4 +73,4 @@ class Forgetting:
         except StoreUnavailable as error:
             log.warning("endings_not_forgotten", reason=str(error))
         else:
-            await self._tell(note.note.encode())
+            await self._publish(note.note.encode())

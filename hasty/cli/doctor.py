@@ -108,7 +108,7 @@ def of_a_system(facts: Facts) -> Iterator[Finding]:
     if fresh:
         latest = fresh[0]
         yield Finding(
-            f"messages were set aside, lately at {latest.at:%Y-%m-%d %H:%M:%S} UTC: {latest.reason} ({latest.subject})",
+            f"there are dead letters, the last at {latest.at:%Y-%m-%d %H:%M:%S}Z: {latest.reason} ({latest.subject})",
             "see docs/logs.md, event dead_letter; GET /v1/dead-letters shows them",
         )
 

@@ -18,9 +18,9 @@ URL_VARIABLE: Final = "HASTY_URL"
 DEFAULT_URL: Final = "http://localhost:8080"
 
 AT_ONCE_S: Final = 3.0
-"""A request is tried again for so long: a server that restarts is back by then, and a wrong URL is told soon."""
+"""A request is tried again for so long: a server that restarts is back by then, and a wrong URL is reported soon."""
 
-PATIENT_S: Final = 60.0
+RETRY_WHILE_WAITING_S: Final = 60.0
 """So long, while a job is waited for."""
 
 
@@ -64,15 +64,15 @@ def connect(url: str | None, profile: str | None, retry_for_s: float = AT_ONCE_S
     from hasty.client import Hasty
 
     meant = server(url, profile)
-    told: list[str] = []
+    reported: list[str] = []
 
-    def tell(reason: str, _pause_s: float) -> None:
-        if not told and sys.stderr.isatty():
-            told.append(reason)
+    def report(reason: str, _pause_s: float) -> None:
+        if not reported and sys.stderr.isatty():
+            reported.append(reason)
             say(f"{meant.url}: {reason}; trying again")
 
     try:
-        return Hasty(meant.url, headers=meant.headers, retry_for_s=retry_for_s, on_retry=tell)
+        return Hasty(meant.url, headers=meant.headers, retry_for_s=retry_for_s, on_retry=report)
     except ValueError as error:
         leave(f"{error} (from {meant.source})", USAGE)
 

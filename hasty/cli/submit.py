@@ -47,7 +47,7 @@ def submit(  # long: its parameters are the options
     The input is given as NAME=VALUE: a value is read by the kind's schema, which `hasty kinds` shows.
     """
     from hasty.cli.output import print_json, styled
-    from hasty.cli.server import PATIENT_S, connect
+    from hasty.cli.server import RETRY_WHILE_WAITING_S, connect
     from hasty.cli.waiting import wait_for
 
     with connect(url, profile) as client:
@@ -60,8 +60,8 @@ def submit(  # long: its parameters are the options
             leave(str(error), USAGE)
         job = options.submit(kind, **given)
     if wait:
-        with connect(url, profile, PATIENT_S) as patient:
-            sys.exit(wait_for(patient, job, timeout, as_json=as_json))
+        with connect(url, profile, RETRY_WHILE_WAITING_S) as waiting:
+            sys.exit(wait_for(waiting, job, timeout, as_json=as_json))
     if as_json:
         print_json(job)
         return

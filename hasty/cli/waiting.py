@@ -23,10 +23,10 @@ def wait(job: str, *, timeout: float | None, as_json: bool, url: str | None, pro
 
     Exit code 0: finished, 1: failed, 5: cancelled, 6: not yet.
     """
-    from hasty.cli.server import PATIENT_S, connect
+    from hasty.cli.server import RETRY_WHILE_WAITING_S, connect
 
     found = _found(job, url, profile)
-    with connect(url, profile, PATIENT_S) as client:
+    with connect(url, profile, RETRY_WHILE_WAITING_S) as client:
         sys.exit(wait_for(client, found, timeout, as_json=as_json))
 
 
@@ -40,10 +40,10 @@ def watch(job: str, *, as_json: bool, url: str | None, profile: str | None) -> N
     """
     from hasty.cli import live
     from hasty.cli.output import print_json
-    from hasty.cli.server import PATIENT_S, connect
+    from hasty.cli.server import RETRY_WHILE_WAITING_S, connect
 
     found = seen = _found(job, url, profile)
-    with connect(url, profile, PATIENT_S) as client:
+    with connect(url, profile, RETRY_WHILE_WAITING_S) as client:
         try:
             with live.shown(client, found):
                 for seen in client.events(found):
@@ -54,7 +54,7 @@ def watch(job: str, *, as_json: bool, url: str | None, profile: str | None) -> N
         except KeyboardInterrupt:
             sys.exit(_interrupted(seen))
     if not as_json:
-        _tell_failure(seen)
+        _print_failure(seen)
     sys.exit(code_of_job(seen))
 
 
@@ -78,7 +78,7 @@ def wait_for(client: Hasty, job: Job, timeout_s: float | None, *, as_json: bool)
         print_json(ended)
     elif ended.status == "finished":
         click.echo(json_text(ended.output))
-    _tell_failure(ended)
+    _print_failure(ended)
     return code_of_job(ended)
 
 
@@ -98,7 +98,7 @@ def _interrupted(job: Job) -> int:
     return INTERRUPTED
 
 
-def _tell_failure(job: Job) -> None:
+def _print_failure(job: Job) -> None:
     if code_of_job(job) == DONE:
         return
     if job.error is not None and job.error.traceback:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, overload
 from hasty.client.async_http import AsyncConnection
 from hasty.client.calls import V1, Options, filters, id_of, timeline_path
 from hasty.client.errors import Refused
-from hasty.client.exchange import RETRY_FOR_S, Patience, Told, told_nobody
+from hasty.client.exchange import RETRY_FOR_S, OnRetry, RetryPolicy, ignore_retries
 from hasty.client.http import server_url
 from hasty.client.inputs import input_of, kind_of
 from hasty.client.model import DeadLetter, Event, Job, Kind, NewJob, Overview, Status, Worker
@@ -35,7 +35,7 @@ class AsyncHasty:  # long: a method for each request
         url: the server's; by default ``HASTY_URL`` of the environment, or ``http://localhost:8080``.
         headers: sent with every request, as for a proxy that wants a login.
         retry_for_s: so many seconds after the first failure in a row, a call gives up.
-        on_retry: is told why a request is asked again, and after how many seconds.
+        on_retry: called with why a request is sent again, and after how many seconds.
 
     Raises:
         ValueError: when the URL is none.
@@ -47,11 +47,11 @@ class AsyncHasty:  # long: a method for each request
         *,
         headers: Mapping[str, str] | None = None,
         retry_for_s: float = RETRY_FOR_S,
-        on_retry: Told = told_nobody,
+        on_retry: OnRetry = ignore_retries,
     ) -> None:
         self.url = server_url(url)
         self._connection = AsyncConnection(self.url, headers)
-        self._v1 = V1(Patience(self.url, retry_for_s, on_retry))
+        self._v1 = V1(RetryPolicy(self.url, retry_for_s, on_retry))
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,7 +89,7 @@ class AsyncHasty:  # long: a method for each request
         """
         made = copy.copy(self)
         options = Options(delay_s, attempts, tuple(labels), idempotency_key)
-        made._v1 = V1(self._v1.patience, options)  # noqa: SLF001 - it is one of us
+        made._v1 = V1(self._v1.retry_policy, options)  # noqa: SLF001 - it is one of us
         return made
 
     @overload

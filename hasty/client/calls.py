@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from hasty.client.effects import Answer, Call, Calls, Emit, NoAnswer, Open, Pause, Read, Request
 from hasty.client.errors import PROBLEM_TYPE, Refused, UnexpectedAnswer, WaitTimeout, refused
-from hasty.client.exchange import Outage, Patience, document_of, exchange, failed, reply_of
+from hasty.client.exchange import Outage, RetryPolicy, document_of, exchange, failed, reply_of
 from hasty.client.inputs import as_json
 from hasty.client.model import Job, NewJob, decoded
 from hasty.client.sse import Parser, TooLong
@@ -69,7 +69,7 @@ class Options:
 class V1:
     """The calls, with what they share."""
 
-    patience: Patience
+    retry_policy: RetryPolicy
     options: Options = field(default=Options())
 
     def submit(self, kind: str, values: Mapping[str, Any]) -> Call[Job]:
@@ -91,14 +91,14 @@ class V1:
 
     def wait(self, job_id: str, timeout_s: float | None) -> Call[Job]:
         """Read a job until it has ended."""
-        clock = self.patience.clock
+        clock = self.retry_policy.clock
         deadline = None if timeout_s is None else clock() + timeout_s
         while True:
             asked_at = clock()
             left_s = POLL_S if deadline is None else max(0.0, min(POLL_S, deadline - asked_at))
             wait = {"wait": f"{int(left_s) if left_s >= 1 else round(left_s, 3)}"}
             request = Request("GET", _path(job_id), query=wait, timeout_s=left_s + POLL_GRACE_S)
-            answer = yield from exchange(self.patience, request, until=deadline)
+            answer = yield from exchange(self.retry_policy, request, until=deadline)
             job = decoded(Job, document_of(answer))
             if job.ended:
                 return job
@@ -109,7 +109,7 @@ class V1:
 
     def events(self, job_id: str) -> Calls[Job]:
         """Read a job at each change, to its outcome."""
-        outage, latest, last_id = Outage(self.patience), None, ""
+        outage, latest, last_id = Outage(self.retry_policy), None, ""
         while True:
             headers = {"accept": EVENT_STREAM, "cache-control": "no-store"}
             headers |= {"last-event-id": last_id} if last_id else {}
@@ -163,7 +163,7 @@ class V1:
             body = _HEAD + b",".join(chunk) + _TAIL
             headers = {"idempotency-key": f"{key}:{n}"}
             request = Request("POST", "/v1/batches", body, headers, timeout_s=BATCH_S)
-            answer = yield from exchange(self.patience, request)
+            answer = yield from exchange(self.retry_policy, request)
             results += [_result(each, answer) for each in _members(document_of(answer), "results")]
         return results
 
@@ -178,11 +178,11 @@ class V1:
         return decoded(cls, document)
 
     def _job(self, request: Request) -> Call[Job]:
-        answer = yield from exchange(self.patience, request)
+        answer = yield from exchange(self.retry_policy, request)
         return decoded(Job, document_of(answer))
 
     def _read(self, path: str, query: Mapping[str, str]) -> Call[dict[str, Any]]:
-        answer = yield from exchange(self.patience, Request("GET", path, query=query))
+        answer = yield from exchange(self.retry_policy, Request("GET", path, query=query))
         document = document_of(answer)
         if not isinstance(document, dict):
             raise UnexpectedAnswer("the answer is none of Hasty's: is the URL right?")

@@ -21,28 +21,28 @@ ASKED_AGAIN: Final = frozenset({408, 429, 502, 503, 504})
 
 _SUCCESS: Final = range(200, 300)
 
-Told = Callable[[str, float], None]
+OnRetry = Callable[[str, float], None]
 
 
-def told_nobody(_reason: str, _pause_s: float) -> None:
+def ignore_retries(_reason: str, _pause_s: float) -> None:
     """Do nothing."""
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a server is asked again.
+class RetryPolicy:
+    """How long a request is sent again.
 
     Args:
         url: the server's, for errors.
         retry_for_s: so many seconds after the first failure in a row, it is given up.
-        on_retry: is told why a request is asked again, and after how many seconds.
+        on_retry: called with why a request is sent again, and after how many seconds.
         clock: a monotonic clock, in seconds.
         chance: numbers from 0 to 1, so that many callers do not come back all at once.
     """
 
     url: str
     retry_for_s: float = RETRY_FOR_S
-    on_retry: Told = told_nobody
+    on_retry: OnRetry = ignore_retries
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     chance: Callable[[], float] = field(default=random.random, repr=False)
 
@@ -50,8 +50,8 @@ class Patience:
 class Outage:
     """Failures in a row: how long to pause after each, and when to give up."""
 
-    def __init__(self, patience: Patience, until: float | None = None) -> None:
-        self._patience = patience
+    def __init__(self, policy: RetryPolicy, until: float | None = None) -> None:
+        self._policy = policy
         self._until = until
         self._began: float | None = None
         self._count = 0
@@ -66,40 +66,40 @@ class Outage:
         Raises:
             HastyError: when it is to be given up.
         """
-        now = self._patience.clock()
+        now = self._policy.clock()
         if self._began is None:
             self._began = now
-        ends = self._began + self._patience.retry_for_s
+        ends = self._began + self._policy.retry_for_s
         left_s = (ends if self._until is None else min(ends, self._until)) - now
         if left_s <= 0:
             raise self._given_up(failure)
-        pause_s: float = min(FIRST_PAUSE_S * 2**self._count, MOST_PAUSE_S) * (0.5 + self._patience.chance() / 2)
+        pause_s: float = min(FIRST_PAUSE_S * 2**self._count, MOST_PAUSE_S) * (0.5 + self._policy.chance() / 2)
         self._count = min(self._count + 1, 10)
         if isinstance(failure, Answer):
             pause_s = max(pause_s, retry_after_s(failure.headers) or 0)
         pause_s = min(pause_s, left_s)
         reason = failure.reason if isinstance(failure, NoAnswer) else str(error_of(failure))
-        self._patience.on_retry(reason, pause_s)
+        self._policy.on_retry(reason, pause_s)
         return pause_s
 
     def _given_up(self, failure: Answer | NoAnswer) -> Exception:
         if isinstance(failure, Answer):
             return error_of(failure)
-        return Unreachable(f"{self._patience.url} cannot be reached ({failure.reason}): is Hasty running there?")
+        return Unreachable(f"{self._policy.url} cannot be reached ({failure.reason}): is Hasty running there?")
 
 
-def exchange(patience: Patience, request: Request, until: float | None = None) -> Call[Answer]:
+def exchange(policy: RetryPolicy, request: Request, until: float | None = None) -> Call[Answer]:
     """Send a request, again and again if need be, and return its successful answer.
 
     Args:
-        patience: how long it is asked again.
+        policy: how long it is sent again.
         request: what is sent.
-        until: the time by the clock at which it is given up, whatever the patience.
+        until: the time by the clock at which it is given up, whatever the policy says.
 
     Raises:
         HastyError: when the answer is no, or there is none.
     """
-    outage = Outage(patience, until)
+    outage = Outage(policy, until)
     while True:
         reply = failed(reply_of((yield Send(request))))
         if reply.failure is None:

@@ -64,7 +64,7 @@ class Child:
                 self._runs.cancel(turn_id)
             case ["ping", number]:
                 self._channel.send("pong", number)
-                self._runs.tell_dropped()
+                self._runs.send_dropped()
             case ["drain"]:
                 self._draining = True
                 self._on_idle()
@@ -81,7 +81,7 @@ class Child:
 
     def _on_idle(self) -> None:
         if self._draining and not len(self._runs):
-            self._runs.tell_dropped()
+            self._runs.send_dropped()
             # Which leaves when everything is written.
             self._channel.close()
 

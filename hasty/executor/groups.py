@@ -30,12 +30,12 @@ class Groups:
         if self._guard is None:
             self._start_guard()
         else:
-            self._tell([group])
+            self._write([group])
 
     def forget(self, group: int) -> None:
         """Note that a group is gone."""
         self._groups.discard(group)
-        self._tell([-group])
+        self._write([-group])
 
     def kill(self) -> None:
         """Kill them all, now."""
@@ -52,9 +52,9 @@ class Groups:
         self._guard = guard
         if guard.stdin is not None:
             forks.keep_private(guard.stdin.fileno())
-        self._tell(self._groups)
+        self._write(self._groups)
 
-    def _tell(self, numbers: list[int] | set[int]) -> None:
+    def _write(self, numbers: list[int] | set[int]) -> None:
         if self._guard is None or self._guard.stdin is None:
             return
         try:

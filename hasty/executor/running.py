@@ -20,10 +20,10 @@ from hasty.handlers import Handler
 from hasty.jobs import Reason
 
 LISTEN_WITHIN_S: Final = 10.0
-"""How long a run may take to stop after it was told to."""
+"""How long a run may take to stop after it was asked to."""
 
 PROGRESS_EVERY_S: Final = 0.1
-"""Progress is passed on this often at most; what was told in between is left out."""
+"""Progress is passed on this often at most; what was reported in between is left out."""
 
 CURRENT: Final[ContextVar[str | None]] = ContextVar("hasty_turn", default=None)
 """The turn that the present task or thread runs."""
@@ -79,7 +79,7 @@ class Runs:
             return
         one.begun = True
         one.started_at = time.time()
-        one.timer = self._loop.call_later(one.timeout_s, self._tell_to_stop, one, "timeout")
+        one.timer = self._loop.call_later(one.timeout_s, self._request_stop, one, "timeout")
         if one.reason is not None:
             one.stop()
 
@@ -87,7 +87,7 @@ class Runs:
         """Tell a run to stop, because its job is to be cancelled."""
         one = self._runs.get(turn_id)
         if one is not None and one.reason is None:
-            self._tell_to_stop(one, "cancelled")
+            self._request_stop(one, "cancelled")
 
     def end(self, one: Running, outcome: Outcome | None) -> None:
         """Report what came of a run; None when the process that ran it has died."""
@@ -150,7 +150,7 @@ class Runs:
         else:
             self._channel.send_from_thread("log", turn_id, stream, line)
 
-    def tell_dropped(self) -> None:
+    def send_dropped(self) -> None:
         """Tell how many lines were left out, if any were."""
         if dropped := self._limit.take_dropped():
             self._channel.send("dropped", dropped)
@@ -161,11 +161,11 @@ class Runs:
         self._progress[turn_id] = (done, note)
 
     def _send_progress(self) -> None:
-        told, self._progress = self._progress, {}
-        for turn_id, (done, note) in told.items():
+        progress, self._progress = self._progress, {}
+        for turn_id, (done, note) in progress.items():
             self._channel.send("progress", turn_id, done, note)
 
-    def _tell_to_stop(self, one: Running, reason: str) -> None:
+    def _request_stop(self, one: Running, reason: str) -> None:
         if one.reason is None:
             one.reason = reason
             if not one.begun:

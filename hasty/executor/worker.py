@@ -34,7 +34,7 @@ class Worker:
     def __init__(self, channel: socket.socket, handlers: dict[str, Handler]) -> None:
         self._channel = channel
         self._handlers = handlers
-        self._told_at = 0.0
+        self._sent_at = 0.0
 
     def serve(self) -> None:
         """Run until the other end is gone."""
@@ -56,8 +56,8 @@ class Worker:
 
         def report(done: float, note: str) -> None:
             now = time.monotonic()
-            if now - self._told_at >= PROGRESS_EVERY_S or done >= 1:
-                self._told_at = now
+            if now - self._sent_at >= PROGRESS_EVERY_S or done >= 1:
+                self._sent_at = now
                 self.send("progress", turn_id, done, note)
 
         context = Context(

@@ -131,7 +131,7 @@ class Child:
                 for task in watching:
                     task.cancel()
                 self._channel.close()
-                self._tell_dropped()
+                self._send_dropped()
         if not self.hello.done():
             self.hello.set_result(f"it ended with {described(code)} before it had loaded its handlers")
         return code
@@ -178,7 +178,7 @@ class Child:
         while True:
             slept_at = loop.time()
             await asyncio.sleep(PING_EVERY_S)
-            self._tell_dropped()
+            self._send_dropped()
             if loop.time() - slept_at > DEAF_AFTER_S:
                 # It was this process that stood still.
                 self._answered_at = loop.time()
@@ -214,7 +214,7 @@ class Child:
                 self._output(stream, text)
         return True
 
-    def _tell_dropped(self) -> None:
+    def _send_dropped(self) -> None:
         if dropped := self._limit.take_dropped():
             self._receive(self, ["dropped", dropped])
 

@@ -291,7 +291,7 @@ def nothing_left(case: Case) -> Iterator[Violation]:
             yield Violation("I6", process.name, f"tasks went from {early.tasks} to {rest.tasks}")
 
 
-def malformed_is_set_aside(case: Case) -> Iterator[Violation]:
+def malformed_is_dead_letter(case: Case) -> Iterator[Violation]:
     """I7: each message that cannot be understood is dead-lettered once, and no other message is."""
     expected = Counter(sent.data[:CUT_AT] for sent in case.history.sent if sent.dead_letter)
     found = Counter(doc.data for doc in case.facts.dead_letters)
@@ -336,7 +336,7 @@ INVARIANTS: Final[tuple[Callable[[Case], Iterator[Violation]], ...]] = (
     one_job_per_cooldown,
     silence_makes_at_most_one,
     nothing_left,
-    malformed_is_set_aside,
+    malformed_is_dead_letter,
     nobody_dies_of_it,
 )
 

@@ -121,7 +121,7 @@ class Load:
 
     def _begin(self, object_id: str) -> None:
         if len(self._busy) >= _MOST_AT_ONCE:
-            return  # the system is away: the load stays bounded, as a caller's patience is
+            return  # the system is away: the load stays bounded, as a caller's timeout bounds it
         task = asyncio.create_task(self._post(object_id), name="post")
         self._busy.add(task)
         task.add_done_callback(self._busy.discard)

@@ -25,7 +25,7 @@ def no_unique_index() -> None:
     indexes[:] = [{key: value for key, value in index.items() if key != "unique"} for index in indexes]
 
 
-def no_adoption() -> None:
+def recorded_outcome_ignored() -> None:
     """A job that was delivered again is run again, and its second outcome is told though the first one stands."""
     store = _of("job_server.store").EndingStore
     record = store.record
@@ -160,7 +160,7 @@ MUTATIONS: Final[dict[str, tuple[str, Callable[[], None]]]] = {
     "no-taking-over": ("api_server", no_taking_over),
     "no-conditional-update": ("api_server", no_conditional_update),
     "no-journal-for-jobs": ("api_server", no_journal_in_the_api_server),
-    "no-adoption": ("job_server", no_adoption),
+    "recorded-outcome-ignored": ("job_server", recorded_outcome_ignored),
     "acknowledgement-before-publish": ("job_server", acknowledgement_before_publish),
     "no-journal-for-outcomes": ("job_server", no_journal_in_the_job_server),
     "no-turn-check": ("api_server", no_turn_check),

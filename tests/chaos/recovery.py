@@ -25,11 +25,11 @@ from tests.chaos.system import until
 
 ACK_WAIT_S: Final = 5
 JOBS: Final = 20
-_PATIENCE_S: Final = 30.0
+_TIMEOUT_S: Final = 30.0
 
 
 @dataclass
-class Patient:
+class MeasuredStack:
     """A stack with default settings, and what its probes say."""
 
     stack: Stack
@@ -70,7 +70,7 @@ class Patient:
 
     async def seconds_until(self, fact: Callable[[], Awaitable[bool]], since: float) -> float:
         """Give the time from `since` (monotonic) to the fact; a fact that does not come raises TimeoutError."""
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(_TIMEOUT_S):
             while not await fact():  # noqa: ASYNC110 - it happens in other processes
                 await asyncio.sleep(0.05)
         return time.monotonic() - since
@@ -83,78 +83,78 @@ class Patient:
 
 
 @contextlib.asynccontextmanager
-async def patient(folder: Path) -> AsyncIterator[Patient]:
+async def measured_stack(folder: Path) -> AsyncIterator[MeasuredStack]:
     """Run the stack that is measured: one api-server, two job-servers."""
     faults_folder = folder / "faults"
     faults_folder.mkdir(parents=True)
     environment = {"HASTY_ACK_WAIT_S": str(ACK_WAIT_S), "HASTY_FAULTS_DIR": str(faults_folder)}
     config = StackConfig(folder=folder, job_servers=2, environment=environment, restart_pause_s=0.5)
     async with Stack.running(config) as stack, httpx.AsyncClient(timeout=10) as http:
-        yield Patient(stack, http, faults_folder)
+        yield MeasuredStack(stack, http, faults_folder)
 
 
-async def killed_job_server(patient: Patient) -> float:
+async def killed_job_server(measured: MeasuredStack) -> float:
     """`kill -9` of a job-server: until all of its jobs have been begun by others."""
-    await patient.at_rest()
-    accepted = await patient.post(JOBS)
-    await patient.seconds_until(lambda: _is(patient.held, accepted), time.monotonic())
-    victim, other = patient.children("job-server")
-    theirs = int(await patient.number(victim, "hasty_jobs_held"))
-    before = int(await patient.number(other, "hasty_jobs_started_total"))
+    await measured.at_rest()
+    accepted = await measured.post(JOBS)
+    await measured.seconds_until(lambda: _is(measured.held, accepted), time.monotonic())
+    victim, other = measured.children("job-server")
+    theirs = int(await measured.number(victim, "hasty_jobs_held"))
+    before = int(await measured.number(other, "hasty_jobs_started_total"))
     since = time.monotonic()
     await victim.kill()
 
     async def begun_elsewhere() -> bool:
-        others = await patient.number(other, "hasty_jobs_started_total") - before
-        return others + await patient.number(victim, "hasty_jobs_started_total") >= theirs
+        others = await measured.number(other, "hasty_jobs_started_total") - before
+        return others + await measured.number(victim, "hasty_jobs_started_total") >= theirs
 
-    return await patient.seconds_until(begun_elsewhere, since)
+    return await measured.seconds_until(begun_elsewhere, since)
 
 
-async def restarted_broker(patient: Patient) -> float:
+async def restarted_broker(measured: MeasuredStack) -> float:
     """`kill -9` of the broker: from its return until a job that was accepted meanwhile is begun."""
-    return await _restarted(patient, patient.stack.children["nats"])
+    return await _restarted(measured, measured.stack.children["nats"])
 
 
-async def restarted_api_database(patient: Patient) -> float:
+async def restarted_api_database(measured: MeasuredStack) -> float:
     """`kill -9` of the api-server's database: from its return until a job that is posted then is begun."""
-    return await _restarted(patient, patient.stack.children["api-mongo"])
+    return await _restarted(measured, measured.stack.children["api-mongo"])
 
 
-async def restarted_job_database(patient: Patient) -> float:
+async def restarted_job_database(measured: MeasuredStack) -> float:
     """`kill -9` of the job-server's database: from its return until a job that is posted then is begun."""
-    return await _restarted(patient, patient.stack.children["job-mongo"])
+    return await _restarted(measured, measured.stack.children["job-mongo"])
 
 
-async def _restarted(patient: Patient, child: Child) -> float:
-    before = await patient.started()
+async def _restarted(measured: MeasuredStack, child: Child) -> float:
+    before = await measured.started()
     await child.kill()
-    await patient.post(1)
-    await child.ready(_PATIENCE_S)
+    await measured.post(1)
+    await child.ready(_TIMEOUT_S)
     since = time.monotonic()
 
     async def begun() -> bool:
-        if await patient.started() > before:
+        if await measured.started() > before:
             return True
         # What was refused meanwhile is asked for again, as a caller would.
-        await patient.post(1)
-        return await patient.started() > before
+        await measured.post(1)
+        return await measured.started() > before
 
-    return await patient.seconds_until(begun, since)
+    return await measured.seconds_until(begun, since)
 
 
-async def crashed_before_publish(patient: Patient) -> float:
+async def crashed_before_publish(measured: MeasuredStack) -> float:
     """An api-server dies between a job's insert and its publish: from its death until the broker holds the job."""
-    (victim,) = patient.children("api-server")
-    await victim.ready(_PATIENCE_S)
+    (victim,) = measured.children("api-server")
+    await victim.ready(_TIMEOUT_S)
     pid = victim.pid
     assert pid is not None
-    await tell(patient.faults_folder, pid, "crash api.before_publish")
-    posting = asyncio.create_task(patient.post(1))
-    await until(lambda: victim.pid != pid, within_s=_PATIENCE_S)
+    await tell(measured.faults_folder, pid, "crash api.before_publish")
+    posting = asyncio.create_task(measured.post(1))
+    await until(lambda: victim.pid != pid, within_s=_TIMEOUT_S)
     since = time.monotonic()
     await posting
-    client = await facts.connected(patient.stack)
+    client = await facts.connected(measured.stack)
     try:
         js = client.jetstream(timeout=3)
 
@@ -163,9 +163,9 @@ async def crashed_before_publish(patient: Patient) -> float:
                 latest = await js.get_last_msg(facts.STREAM, "job:created")
             except NotFoundError:  # nobody has published anything yet
                 return False
-            return f'"recovery/{patient.made}"'.encode() in (latest.data or b"")
+            return f'"recovery/{measured.made}"'.encode() in (latest.data or b"")
 
-        return await patient.seconds_until(dispatched, since)
+        return await measured.seconds_until(dispatched, since)
     finally:
         await client.close()
 
@@ -182,7 +182,7 @@ async def _is(number: Callable[[], Awaitable[int]], wanted: int) -> bool:
     return await number() == wanted
 
 
-MEASURES: Final[dict[str, tuple[Callable[[Patient], Awaitable[float]], float]]] = {
+MEASURES: Final[dict[str, tuple[Callable[[MeasuredStack], Awaitable[float]], float]]] = {
     "after `kill -9` of a job-server its jobs have been begun elsewhere": (killed_job_server, 8),
     "after a broker restart work goes on": (restarted_broker, 5),
     "after a restart of the api-server's database work goes on": (restarted_api_database, 5),
@@ -195,8 +195,8 @@ MEASURES: Final[dict[str, tuple[Callable[[Patient], Awaitable[float]], float]]] 
 async def measure(folder: Path, times: int) -> dict[str, list[float]]:
     """Measure each so many times on one stack, in turn."""
     found: dict[str, list[float]] = {name: [] for name in MEASURES}
-    async with patient(folder) as whom:
+    async with measured_stack(folder) as measured:
         for _ in range(times):
             for name, (what, _) in MEASURES.items():
-                found[name].append(round(await what(whom), 2))
+                found[name].append(round(await what(measured), 2))
     return found

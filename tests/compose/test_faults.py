@@ -58,7 +58,7 @@ async def test_a_crash_of_everything_at_once_heals_by_itself(project: Project) -
 
 
 async def test_job_server_frozen_beyond_the_ack_wait_does_no_job_twice(project: Project) -> None:
-    """Others take its jobs over; when it thaws, it finds their outcomes and adopts them."""
+    """Others take its jobs over; when it thaws, it discards its results and uses the recorded ones."""
     victim = (await project.containers("job-server"))[0]
     async with Load.steady(project.url) as load:
         await load.flows()

@@ -82,7 +82,7 @@ class Worker:
         }
         if self.muted:
             return
-        await self.connection.tell("hasty.pulse", json.dumps(pulse).encode())
+        await self.connection.publish_core("hasty.pulse", json.dumps(pulse).encode())
 
     async def send_pulses(self) -> None:
         """Say so again and again."""

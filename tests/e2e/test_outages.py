@@ -24,7 +24,7 @@ OVERDUE_S = 6
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """One of each, with short jobs and a short patience for those that were lost."""
+    """One of each, with short jobs, and a short deadline for those that were lost."""
     environment = {
         "HASTY_ACK_WAIT_S": "3",
         "HASTY_OVERDUE_S": str(OVERDUE_S),

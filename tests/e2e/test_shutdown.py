@@ -28,7 +28,7 @@ SLEEP_S = 5
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
-    """Two of each; the job-servers have little patience at the end."""
+    """Two of each; the job-servers have a short grace at the end."""
     async with running(
         tmp_path_factory.mktemp("shutdown"),
         api_servers=2,

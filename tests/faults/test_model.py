@@ -218,7 +218,7 @@ TestLife.settings = settings(
 )
 
 
-def _no_adoption(monkeypatch: pytest.MonkeyPatch) -> None:
+def _recorded_outcome_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     record = FakeEndingStore.record
 
     async def recorded(_self: FakeEndingStore, _job_ids: object) -> dict[str, Any]:
@@ -254,7 +254,7 @@ def _no_conditional_update(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeJobStore, "apply", apply)
 
 
-@pytest.mark.parametrize("remove", [_no_adoption, _no_unique_index, _no_rescue, _no_conditional_update])
+@pytest.mark.parametrize("remove", [_recorded_outcome_ignored, _no_unique_index, _no_rescue, _no_conditional_update])
 def test_the_model_misses_a_guard(
     remove: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

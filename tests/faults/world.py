@@ -196,12 +196,12 @@ class JobServer(Process):
             self.service,
             broker,
             DeadLetters(store.dead_letter, broker),
-            tell_all=self._tell_all,
+            publish=self._publish,
             is_held_elsewhere=self._is_held_elsewhere,
         )
         self.begin(self._take(JOB_CANCEL, cancellations.take), "take cancellations")
 
-    async def _tell_all(self, _data: bytes) -> None:
+    async def _publish(self, _data: bytes) -> None:
         """Nobody listens: in this world no job is cancelled, and what says so is malformed."""
 
     async def _is_held_elsewhere(self, _job_id: str) -> bool:

@@ -122,13 +122,13 @@ async def test_late_majority_means_unknown(members: ReplicaSet) -> None:
     """The write may be confirmed later, as it is here."""
     name = f"test_{uuid.uuid4().hex}"
     options = "&wtimeoutMS=50"
-    async with Mongo.opened(members.url(name, options), name=name, indexes={}, timeout_s=TIMEOUT_S) as impatient:
+    async with Mongo.opened(members.url(name, options), name=name, indexes={}, timeout_s=TIMEOUT_S) as short_timeout:
         with members.lagging(), pytest.raises(StoreUnavailable, match="WriteConcernTimeout"):
-            await impatient.insert("things", [{"_id": 1}])
+            await short_timeout.insert("things", [{"_id": 1}])
 
         await members.caught_up()
 
-        assert await impatient.find("things", {}) == [{"_id": 1}]
+        assert await short_timeout.find("things", {}) == [{"_id": 1}]
 
 
 async def test_unconfirmed_job_is_not_unknown(members: ReplicaSet, mongo: Mongo) -> None:

@@ -105,10 +105,10 @@ async def test_majority_read_sees_what_cannot_be_lost(members: ReplicaSet, thing
 
 async def test_majority_is_waited_for_no_longer_than_asked(members: ReplicaSet, things: Things) -> None:
     """The write stands; only its answer says that it may still be lost."""
-    impatient = things.with_options(write_concern=WriteConcern(w="majority", wtimeout=50))
+    short_timeout = things.with_options(write_concern=WriteConcern(w="majority", wtimeout=50))
 
     with members.lagging(), pytest.raises(WTimeoutError):
-        await impatient.insert_one({"_id": 1})
+        await short_timeout.insert_one({"_id": 1})
 
     assert await things.find_one({"_id": 1}) == {"_id": 1}
 

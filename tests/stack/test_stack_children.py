@@ -135,7 +135,7 @@ async def test_frozen_children_end_like_the_others(tmp_path: Path) -> None:
 
 
 async def test_a_child_ends_down_and_starts_again_when_told(tmp_path: Path) -> None:
-    """`terminate` and `stay_down` are no deaths to be mended."""
+    """`terminate` and `stay_down` are no deaths to recover from."""
     async with Stack.running(config(tmp_path)) as stack:
         child = stack.children["job-server-1"]
         assert await child.terminate() == 0
@@ -293,9 +293,9 @@ async def test_a_child_that_stumbles_at_the_start_is_tried_again(tmp_path: Path)
 async def test_a_child_that_never_gets_ready_is_told_with_its_reason(tmp_path: Path) -> None:
     """The answer of /readyz says what it waits for."""
     commands = {"api-server": standin("--unready"), "job-server": standin()}
-    impatient = config(tmp_path, commands=commands, start_timeout_s=3)
+    settings = config(tmp_path, commands=commands, start_timeout_s=3)
     with pytest.raises(StackError, match=r"^api-server-1 was not ready within 3 s: it answers /readyz with 503: \{"):
-        async with Stack.running(impatient):
+        async with Stack.running(settings):
             pass
 
 

@@ -173,7 +173,7 @@ async def test_child_without_answers_is_reported_once_and_recovers(
 ) -> None:
     """It is not restarted: it may only be slow, and the services watch over themselves."""
     monkeypatch.setattr("hasty.server.local_stack.view.ASK_EVERY_S", 0.01)
-    monkeypatch.setattr("hasty.server.local_stack.probes.PATIENCE_S", 1.0)
+    monkeypatch.setattr("hasty.server.local_stack.probes.PROBE_TIMEOUT_S", 1.0)
     output = io.StringIO()
     view = View(Console(file=output))
     silence = "job-server-1 gives no answer"

@@ -54,7 +54,7 @@ def lines(stack: Stack) -> list[dict[str, object]]:
 
 
 REFUSALS = [
-    pytest.param(b"nonsense\r\n\r\n", 400, id="no request line"),
+    pytest.param(b"invalid\r\n\r\n", 400, id="no request line"),
     pytest.param(b"GET / HTTP/1.1\r\n\r\n", 400, id="no host"),
     pytest.param(b"GET /../../x HTTP/1.1\r\nHost: x\r\n\r\n", 400, id="above the root"),
     pytest.param(b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n", 400, id="NUL"),

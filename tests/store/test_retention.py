@@ -38,7 +38,7 @@ class World:
         self.requests = RequestStore(mongo)
         self.now = NOON
         self.chosen = True
-        self.told: list[dict[str, object]] = []
+        self.published: list[dict[str, object]] = []
         self.served = True
         self.retention = self.restarted()
 
@@ -50,7 +50,7 @@ class World:
             keep_for=KEPT_FOR,
             is_chosen=self._is_chosen,
             cooldown_of=lambda _kind: COOLDOWN,
-            tell=self._tell,
+            publish=self._publish,
             step_max=step_max,
             answered_within_s=0.05,
         )
@@ -85,8 +85,8 @@ class World:
     async def _is_chosen(self) -> bool:
         return self.chosen
 
-    async def _tell(self, data: bytes) -> None:
-        self.told.append(json.loads(data))
+    async def _publish(self, data: bytes) -> None:
+        self.published.append(json.loads(data))
         if self.served:
             job_server = Forgetting(self.endings, self._hear)
             job_server.hear(data)
@@ -176,7 +176,7 @@ async def test_many_jobs_of_one_moment_are_forgotten(world: World) -> None:
     assert not any(await world.left(*jobs))
 
 
-async def test_endings_are_told_until_somebody_answers(world: World) -> None:
+async def test_notes_are_published_until_answered(world: World) -> None:
     """Also by another api-server, which knows of no note but from the database."""
     job = await world.made(OLD)
     world.served = False
@@ -188,10 +188,10 @@ async def test_endings_are_told_until_somebody_answers(world: World) -> None:
     assert await world.forget() == 0
 
     assert not await world.endings.recorded([job.job_id])
-    assert len({str(note) for note in world.told}) == 1
-    world.told.clear()
+    assert len({str(note) for note in world.published}) == 1
+    world.published.clear()
     await world.forget()
-    assert world.told == []
+    assert world.published == []
 
 
 async def test_job_that_was_not_deleted_keeps_its_ending(world: World) -> None:

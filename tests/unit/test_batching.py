@@ -144,7 +144,7 @@ async def test_more_than_can_wait_is_refused() -> None:
     assert await asyncio.gather(first, *others) == [10, 20, 30]
 
 
-async def test_patience_ends_for_those_under_way_and_those_waiting() -> None:
+async def test_timeout_ends_running_and_waiting_items() -> None:
     """Whatever hangs, every caller hears something; the hanging batch goes on undisturbed."""
     gate = Gate()
     batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, timeout_s=0.05)

@@ -57,7 +57,7 @@ def test_failed_download_of_the_database_is_one_line_with_advice(
 ) -> None:
     """Without a network, or with another wheel than the one that was locked."""
     lock = tmp_path / "secantusdb.txt"
-    lock.write_text("secantusdb==0.6.0b17 --hash=md5:nonsense\n")
+    lock.write_text("secantusdb==0.6.0b17 --hash=md5:invalid\n")
     monkeypatch.setattr(programs, "SECANTUSDB", lock)
     with pytest.raises(MissingProgramError, match=r"^SecantusDB cannot be downloaded \(.+\): fix that, or set"):
         programs.secantusd(tmp_path / "programs")

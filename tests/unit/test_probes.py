@@ -131,11 +131,11 @@ async def test_a_prober_that_goes_away_leaves_the_next_one_an_answer() -> None:
         return None
 
     asked = Probes({"database": slow})
-    impatient = asyncio.create_task(asked.readyz())
+    prober = asyncio.create_task(asked.readyz())
     await started.wait()
-    impatient.cancel()
+    prober.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await impatient
+        await prober
     go_on.set()
     async with asyncio.timeout(10):
         assert (await asked.readyz())[0] == 200

@@ -28,7 +28,7 @@ async def test_timers_fire_in_order_and_not_too_early() -> None:
 
 
 async def test_sooner_timer_fires_first() -> None:
-    """The one timer always stands at the next appointment."""
+    """The one timer always stands at the next due time."""
     timers, kept = TimerQueue(), []
     timers.after(60, lambda: kept.append("late"))
     timers.after(0, lambda: kept.append("soon"))

@@ -199,9 +199,9 @@ async def test_news_travels_between_accounts(secured: Secured) -> None:
 
     async def told() -> bool:
         for subject in to_api:
-            await secured.job.connection.tell(subject, b"alive")
+            await secured.job.connection.publish_core(subject, b"alive")
         for subject in to_job:
-            await secured.api.connection.tell(subject, b"[]")
+            await secured.api.connection.publish_core(subject, b"[]")
         return heard == {*to_api, *to_job}
 
     await eventually(told)

@@ -186,7 +186,7 @@ async def test_what_is_handed_back_with_a_delay_waits_for_it(wire: Wire) -> None
 
 
 async def test_terminated_message_never_comes_again(broker: Broker, wire: Wire) -> None:
-    """Nonsense is delivered once."""
+    """A malformed message is delivered once."""
     await wire.publish([message("malformed"), message("valid")])
     async with reading(wire) as reader:
         await reader.got(2)
@@ -305,7 +305,7 @@ async def test_publishing_without_a_broker_promises_nothing(broker: Broker, wire
     await wire.ping()
 
 
-async def test_a_reader_reads_on_when_the_broker_is_back(broker: Broker, wire: Wire) -> None:
+async def test_reader_reads_on_after_reconnecting(broker: Broker, wire: Wire) -> None:
     """Without anybody's help; what was stored before is still there."""
     async with reading(wire) as reader:
         await wire.publish([message("before")])
@@ -322,7 +322,7 @@ async def test_a_reader_reads_on_when_the_broker_is_back(broker: Broker, wire: W
         await wire.ack(reader.received)
 
 
-async def test_consumer_continues_when_the_broker_has_lost_everything(broker: Broker, wire: Wire) -> None:
+async def test_consumer_continues_when_its_stream_was_recreated(broker: Broker, wire: Wire) -> None:
     """The stream is another one, as its owner can tell, and the same reader reads it."""
     before = await wire.ensure(ACK_WAIT_S)
     assert not before.is_new

@@ -22,7 +22,7 @@ from hasty.server.local_stack.child import Child
 from hasty.server.local_stack.errors import AlreadyRunningError, StackError
 from hasty.server.local_stack.process import is_same, kill_group, members, started, works_in
 
-LEFTOVER_PATIENCE_S = 5.0
+LEFTOVER_TIMEOUT_S = 5.0
 
 
 class Folder:
@@ -168,6 +168,6 @@ def _children_in(stack: Path) -> list[dict[str, Any]]:
 
 
 def _wait_for_end(pid: int, since: float) -> None:
-    deadline = time.monotonic() + LEFTOVER_PATIENCE_S
+    deadline = time.monotonic() + LEFTOVER_TIMEOUT_S
     while is_same(pid, since) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     """Make the users, then become the program."""
     wanted_path, marker, port, *program = arguments
     wanted = read(Path(wanted_path))
-    host = _address_nobody_is_told()
+    host = _unpublished_address()
     with socket.create_server((host, 0)) as free:
         other = free.getsockname()[1]
     with subprocess.Popen([*program, "--host", host, "--port", str(other)]) as process:  # noqa: S603 - the stack's own
@@ -48,7 +48,7 @@ def mark(wanted: Wanted) -> str:
     return sha256(text.encode()).hexdigest() + "\n"
 
 
-def _address_nobody_is_told() -> str:
+def _unpublished_address() -> str:
     """One of 16 million on Linux; elsewhere there is only one loopback address."""
     if sys.platform != "linux":
         return "127.0.0.1"

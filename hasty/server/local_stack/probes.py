@@ -12,7 +12,7 @@ from hasty.server.mongo import Mongo, StoreRefused, StoreUnavailable
 
 Probe = Callable[[], Awaitable[str | None]]
 
-PATIENCE_S = 2.0
+PROBE_TIMEOUT_S = 2.0
 HTTP_OK = 200
 OP_MSG = 2013
 # {"hello": 1, "$db": "admin"} in BSON: an int32 and a string.
@@ -64,7 +64,7 @@ async def _nats_health(port: int, system: Login) -> dict[str, Any]:
 @asynccontextmanager
 async def mongo_refusal(url: str) -> AsyncIterator[Probe]:
     """A probe of why a database stores nothing, by a small write; one that does not answer refuses nothing."""
-    async with Mongo.opened(url, name="hasty", indexes={}, timeout_s=PATIENCE_S) as database:
+    async with Mongo.opened(url, name="hasty", indexes={}, timeout_s=PROBE_TIMEOUT_S) as database:
 
         async def refusal() -> str | None:
             try:
@@ -118,7 +118,7 @@ async def get(port: int, path: str) -> tuple[int, bytes]:
 
 @asynccontextmanager
 async def _connection(port: int) -> "AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]":
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(PROBE_TIMEOUT_S):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             yield reader, writer

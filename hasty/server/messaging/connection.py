@@ -126,7 +126,7 @@ class Connection:
         except FAILURES as error:
             raise BrokerUnavailable(f"could not send to NATS at {self.where}: {error}") from error
 
-    async def tell(self, subject: str, body: bytes) -> None:
+    async def publish_core(self, subject: str, body: bytes) -> None:
         """Publish to whoever listens now, without an answer; while the broker is away, to nobody."""
         with contextlib.suppress(*FAILURES):
             async with asyncio.timeout(CALL_TIMEOUT_S):
@@ -229,7 +229,7 @@ class Connection:
 async def _answer(connection: Connection, reply: str, answer: bytes | Awaitable[bytes | None]) -> None:
     data = answer if isinstance(answer, bytes) else await answer
     if reply and data is not None:
-        await connection.tell(reply, data)
+        await connection.publish_core(reply, data)
 
 
 def report_missing(connection: Connection) -> None:

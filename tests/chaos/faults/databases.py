@@ -96,7 +96,7 @@ def _kinds(name: str, owner: str) -> list[FaultKind]:
     for short, what, inject in (
         ("killed", "SIGKILL of it, and a start on the same disk", _killed),
         ("frozen", "it stands still, then goes on", _frozen),
-        ("too slow", "slower than its clients' patience", _too_slow),
+        ("too slow", "slower than its clients' timeout", _too_slow),
     ):
         made.append(FaultKind(f"{name} {short}", f"{owner}'s database: {what}", touches, partial(inject, name)))
     what = f"{owner}'s database: its disk is full"

@@ -96,5 +96,5 @@ KINDS: Final = (
     FaultKind("zombie", "a job-server stands still beyond the acknowledgement wait, then goes on", _JOB, _zombie),
     FaultKind("pause api-server", "an api-server stands still, then goes on", _API, _pause_api_server),
     FaultKind("client closed", "the broker's client closes under a service", _API | _JOB, _close_client),
-    FaultKind("loop blocked", "a service's event loop blocks beyond the watchdog's patience", _API | _JOB, _block_loop),
+    FaultKind("loop blocked", "a service's event loop blocks beyond the watchdog's timeout", _API | _JOB, _block_loop),
 )

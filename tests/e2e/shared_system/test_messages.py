@@ -162,10 +162,10 @@ def told_again(subject: str, job: dict[str, Any], **changes: object) -> bytes:
 async def test_repeated_messages_change_nothing(
     shared_stack: Stack, hasty: Hasty, ports: httpx.AsyncClient, jetstream: JetStreamContext
 ) -> None:
-    """The creation and the end of a finished job told again, and an end that contradicts the first."""
+    """The creation and the end of a finished job published again, and an end that contradicts the first."""
     [job] = await hasty.finished([await hasty.create()])
     workers = services(shared_stack, "job-server")
-    adopted = sum(await metrics(ports, workers, "hasty_jobs_already_ended_total"))
+    already_ended = sum(await metrics(ports, workers, "hasty_jobs_already_ended_total"))
     created = told_again("job:created", job, status="processing", sleep_time_used=0)
     ends = [
         told_again("job:finished", job),
@@ -180,7 +180,7 @@ async def test_repeated_messages_change_nothing(
 
     await at_rest(jetstream)
     assert await hasty.job(job["job_id"]) == job
-    assert sum(await metrics(ports, workers, "hasty_jobs_already_ended_total")) - adopted == 3
+    assert sum(await metrics(ports, workers, "hasty_jobs_already_ended_total")) - already_ended == 3
 
 
 async def test_a_creation_told_twice_at_once_has_one_outcome(hasty: Hasty, jetstream: JetStreamContext) -> None:

@@ -28,7 +28,7 @@ class Exposure:
 
 EXPOSED_BY = {
     "no-unique-index": Exposure("I4", ("clock ahead",)),
-    "no-adoption": Exposure("I2", ("crash job.after_outcome",)),
+    "recorded-outcome-ignored": Exposure("I2", ("crash job.after_outcome",)),
     "no-rescue": Exposure("I1", ("crash api.before_publish",)),
     "no-taking-over": Exposure("I1", ("crash api.before_publish",)),
     "no-conditional-update": Exposure("I3", ("outcome too late",)),

@@ -24,7 +24,7 @@ from tests.eventually import eventually
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.xdist_group("healing"), pytest.mark.own_stack]
 
 SILENCE_S = 3
-# The watchdog's patience, twice, and the start of a process on a busy machine.
+# The watchdog's timeout, twice, and the start of a process on a busy machine.
 HEALS_WITHIN_S = 30
 
 
@@ -67,7 +67,7 @@ class System:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
-    """A stack with short jobs and short patience, and a proxy on each link."""
+    """A stack with short jobs and short timeouts, and a proxy on each link."""
     folder = tmp_path_factory.mktemp("healing")
     (folder / "faults").mkdir()
     proxies = Proxies()
@@ -89,7 +89,7 @@ ROLES = pytest.mark.parametrize("name", ["api-server-1", "job-server-1"])
 
 @ROLES
 async def test_a_frozen_broker_connection(name: str, system: System) -> None:
-    """The connection stands still for ever, though the broker answers newcomers."""
+    """The connection stands still for ever, though the broker accepts new connections."""
     await system.works()
 
     system.proxies.by_link[name, "nats"].freeze_open()
@@ -153,7 +153,7 @@ async def test_a_late_answer_to_a_ping_does_no_harm(name: str, system: System) -
 
     proxy.set_state(LinkState.DUMB)
     since = time.monotonic()
-    # A ping of the watchdog waits a quarter of its patience.
+    # A ping of the watchdog waits a quarter of its timeout.
     await eventually(lambda: time.monotonic() - since > SILENCE_S * 0.6, within_s=SILENCE_S)
     proxy.set_state(LinkState.FAIR)
 

@@ -35,7 +35,7 @@ async def test_cancelled_job_is_published_as_that(world: World, v1: V1World) -> 
 
     assert record is not None
     assert (record.job.status, record.job.cancel_at) == (Status.PROCESSING, world.time)
-    assert v1.told == [[job_id]]
+    assert v1.published == [[job_id]]
     assert v1.swept == 1
     await v1.server.outbox.sweep()
     assert len(world.broker.take(JOB_CANCEL, 10)) == 1
@@ -49,7 +49,7 @@ async def test_ended_job_stays_as_it_is(world: World, v1: V1World) -> None:
 
     assert record is not None
     assert (record.job.status, record.job.cancel_at) == (Status.FINISHED, None)
-    assert (v1.told, v1.swept) == ([], 0)
+    assert (v1.published, v1.swept) == ([], 0)
     assert await v1.v1.cancellation.cancel("no such job") is None
 
 
@@ -60,7 +60,7 @@ async def test_cancels_that_come_together_share_one_update(world: World, v1: V1W
     world.store.fate = _noted(calls)
     await asyncio.gather(*map(v1.v1.cancellation.cancel, ids))
     assert calls.count("request_cancel") == 1
-    assert [sorted(told) for told in v1.told] == [sorted(ids)]
+    assert [sorted(ids) for ids in v1.published] == [sorted(ids)]
 
 
 async def test_cancel_without_a_database_is_unavailable(world: World, v1: V1World) -> None:

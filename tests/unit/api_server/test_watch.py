@@ -10,7 +10,7 @@ import pytest
 from api_server import watch as module
 from api_server.domain import JobRecord
 from api_server.queries import Queries
-from api_server.watch import Teller, Watch, applied_ids
+from api_server.watch import AppliedPublisher, Watch, applied_ids
 from hasty.jobs import Status
 from hasty.server.runtime.batching import Overloaded
 from tests.eventually import eventually
@@ -178,14 +178,14 @@ def test_malformed_news_is_ignored(data: bytes) -> None:
     assert set(applied_ids(data)) <= {"a"}
 
 
-async def test_endings_are_told_many_at_a_time() -> None:
+async def test_applied_endings_are_published_in_batches() -> None:
     """One message for what was applied together."""
-    told: list[list[str]] = []
+    published: list[list[str]] = []
 
-    async def tell(data: bytes) -> None:
-        told.append(json.loads(data))
+    async def publish(data: bytes) -> None:
+        published.append(json.loads(data))
 
-    teller = Teller(tell)
-    teller.post(map(str, range(500)))
-    await eventually(lambda: sum(map(len, told)) == 500)
-    assert len(told) == 1
+    applied = AppliedPublisher(publish)
+    applied.post(map(str, range(500)))
+    await eventually(lambda: sum(map(len, published)) == 500)
+    assert len(published) == 1

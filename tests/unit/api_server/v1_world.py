@@ -67,8 +67,10 @@ class V1World:
             new_id=new_id,
         )
         self.swept = 0
-        self.told: list[list[str]] = []
-        cancellation = Cancellation(within.store, now=lambda: within.time, sweep_soon=self._sweep_soon, tell=self._tell)
+        self.published: list[list[str]] = []
+        cancellation = Cancellation(
+            within.store, now=lambda: within.time, sweep_soon=self._sweep_soon, publish=self._publish
+        )
         views = Views(
             self.kinds,
             self.workers,
@@ -103,8 +105,8 @@ class V1World:
     def _sweep_soon(self) -> None:
         self.swept += 1
 
-    def _tell(self, data: bytes) -> Awaitable[None]:
-        self.told.append(json.loads(data))
+    def _publish(self, data: bytes) -> Awaitable[None]:
+        self.published.append(json.loads(data))
         return _nothing()
 
 

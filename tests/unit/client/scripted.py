@@ -7,7 +7,7 @@ from typing import Any
 
 from hasty.client.calls import V1, Options
 from hasty.client.effects import Answer, Effect, Emit, NoAnswer, Open, Pause, Reply, Request, Send
-from hasty.client.exchange import Patience
+from hasty.client.exchange import RetryPolicy
 
 JOB_ID = "01a21cd1-0000-7000-8000-000000000001"
 REFUSED = NoAnswer("connection refused")
@@ -55,10 +55,10 @@ class Server:
 
     def v1(self, options: Options = Options(), retry_for_s: float = 60) -> V1:  # noqa: B008 - it is immutable
         """A client of this server."""
-        patience = Patience(
+        policy = RetryPolicy(
             "http://there", retry_for_s, lambda *what: self.told.append(what), lambda: self.now, lambda: 1.0
         )
-        return V1(patience, options)
+        return V1(policy, options)
 
     def run(self, call: Generator[Effect, Reply, Any]) -> Any:
         """What a call returns."""

@@ -174,7 +174,7 @@ def test_broken_stream_goes_on_where_it_was() -> None:
     assert [request.headers.get("last-event-id") for request in server.requests] == [None, None, "3", "3"]
 
 
-def test_stream_that_lives_begins_its_patience_anew() -> None:
+def test_stream_that_delivers_begins_its_deadline_anew() -> None:
     """A failure now and then is none in a row."""
     replies: list[Reply] = [STREAM, b":\n\n", b""]
     server = Server([*replies * 30, STREAM, event(DONE)])

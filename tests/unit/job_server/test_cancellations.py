@@ -25,14 +25,14 @@ class Office:
         self.here: set[str] = set()
         self.elsewhere: set[str] = set()
         self.heard: list[str] = []
-        self.told: list[bytes] = []
+        self.published: list[bytes] = []
         self.ended: list[str] = []
         self.broker = FakeJetStream(world.broker)
         self.cancellations = Cancellations(
             self,
             self.broker,
             DeadLetters(world.store.dead_letter, self.broker),
-            tell_all=self.tell,
+            publish=self.publish,
             is_held_elsewhere=self.ask,
         )
 
@@ -49,13 +49,13 @@ class Office:
         self.ended.append(turn.job_id)
         self.world.broker.settle(delivery)
 
-    async def tell(self, data: bytes) -> None:
+    async def publish(self, data: bytes) -> None:
         """Tell all job-servers."""
-        self.told.append(data)
+        self.published.append(data)
 
     async def ask(self, job_id: str) -> bool:
         """Ask the others, who have heard of it by then."""
-        assert any(job_id in parse_ids(data) for data in self.told)
+        assert any(job_id in parse_ids(data) for data in self.published)
         return job_id in self.elsewhere
 
     async def take(self, *turns: Turn) -> None:
@@ -75,7 +75,7 @@ async def test_job_that_nobody_holds_ends_here(world: World, office: Office) -> 
     await office.take(turn)
 
     assert office.ended == office.heard == [turn.job_id]
-    assert json.loads(office.told[0]) == [turn.job_id]
+    assert json.loads(office.published[0]) == [turn.job_id]
 
 
 async def test_held_job_is_left_to_its_holder(world: World, office: Office) -> None:

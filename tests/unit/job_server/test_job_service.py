@@ -254,7 +254,7 @@ async def test_first_delivery_needs_no_look_up(world: World) -> None:
 
 @pytest.mark.parametrize("case", ["second dispatch", "second delivery", "old news", "no message id"])
 async def test_later_delivery_is_looked_up_first(world: World, case: str) -> None:
-    """A recorded outcome is told again, and nothing runs again."""
+    """A recorded outcome is published again, and nothing runs again."""
     worker = world.worker()
     job_id = str(uuid.uuid4())
     await world.store.record([Ending(Turn(job_id, "x", 1_767_355_200), Status.FINISHED, 7, 1)])
