@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded by `__getattr__` when asked for
     from hasty.context import Context
     from hasty.declare import command, job
     from hasty.errors import Cancelled, Fail, HandlerError, Snooze

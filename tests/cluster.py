@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
 
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
@@ -17,10 +19,6 @@ from hasty.server.local_stack.part import Part
 from hasty.server.local_stack.ports import Port
 from hasty.server.local_stack.process import Command
 from tests.eventually import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
-    from pathlib import Path
 
 STREAM: Final = "JOBS"
 START_WITHIN_S: Final = 60.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
-    from click import Context, Parameter
-    from click.shell_completion import CompletionItem
+from click import Context, Parameter
+from click.shell_completion import CompletionItem
 
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import Hasty
 
 OFFERED: Final = 50
@@ -29,8 +29,6 @@ def complete_job(context: Context, _parameter: Parameter, incomplete: str) -> li
 
 
 def _offered(context: Context, incomplete: str, ask: Callable[[Hasty], list[tuple[str, str]]]) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem
-
     from hasty.cli.server import connect
     from hasty.client import HastyError
 

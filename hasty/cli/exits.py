@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import HastyError, Job
 
 DONE: Final = 0

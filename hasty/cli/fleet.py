@@ -8,7 +8,7 @@ import click
 
 from hasty.cli.options import of_a_server
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import Kind
 
 

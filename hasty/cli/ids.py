@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from hasty.cli.exits import NO_SUCH_JOB, USAGE, leave
 from hasty.client.calls import JOB_ID
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import Hasty
 
 LOOKED_AT: Final = 1_000

@@ -14,7 +14,7 @@ from hasty.cli.completion import complete_kind
 from hasty.cli.exits import DONE, USAGE, code_of, leave, say
 from hasty.cli.options import JOB, JOBS, of_a_server
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import Hasty, Job
 
 _SPAN: Final = re.compile(r"([0-9]+)(s|min|m|h|d)")

@@ -14,7 +14,7 @@ import click
 from hasty.cli.exits import DONE
 from hasty.cli.options import of_a_server
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from rich.console import RenderableType
 
     from hasty.client import Hasty, Job, Kind, Overview, Quantiles, Worker

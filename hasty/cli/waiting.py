@@ -10,7 +10,7 @@ import click
 from hasty.cli.exits import DONE, INTERRUPTED, WAIT_OVER, code_of_job, say
 from hasty.cli.options import JOB, TIMEOUT, of_a_server
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import Hasty, Job
 
 

@@ -31,7 +31,7 @@ from hasty.client.errors import (
 )
 from hasty.client.model import DeadLetter, Event, Job, JobError, Kind, NewJob, Overview, Progress, Quantiles, Worker
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # loaded by `__getattr__`, so that a client that blocks does not load asyncio
     from hasty.client.asynchronous import AsyncHasty
 
 __all__ = [

@@ -6,19 +6,16 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, overload
+from typing import Any, Concatenate, ParamSpec, Self, overload
 
 from hasty.client.calls import V1, Options, filters, id_of, timeline_path
 from hasty.client.errors import Refused
 from hasty.client.exchange import RETRY_FOR_S, OnRetry, RetryPolicy, ignore_retries
 from hasty.client.http import Connection, server_url
-from hasty.client.inputs import input_of, kind_of
+from hasty.client.inputs import ContextLast, input_of, kind_of
 from hasty.client.model import DeadLetter, Event, Job, Kind, NewJob, Overview, Status, Worker
-
-if TYPE_CHECKING:
-    from hasty.client.inputs import ContextLast
-    from hasty.context import Context
-    from hasty.declare import Command
+from hasty.context import Context
+from hasty.declare import Command
 
 P = ParamSpec("P")
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hasty.client.effects import Answer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a job's result raises these errors, so `model` imports this module
     from hasty.client.model import Job
 
 PROBLEM_TYPE: Final = "urn:hasty:problem:"

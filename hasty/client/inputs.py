@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    # What declares handlers is loaded for handlers alone.
-    from hasty.context import Context
-    from hasty.declare import Command
+from hasty.context import Context
+from hasty.declare import DECLARED, Command
+from hasty.errors import HandlerError
 
-    Handler: TypeAlias = Callable[..., Any] | Command
+Handler: TypeAlias = Callable[..., Any] | Command
 
-    ContextLast: TypeAlias = (
-        Callable[[Any, Context], Any]
-        | Callable[[Any, Any, Context], Any]
-        | Callable[[Any, Any, Any, Context], Any]
-        | Callable[[Any, Any, Any, Any, Context], Any]
-    )
-    # Handlers whose context is no first parameter: type checkers cannot take it away, so they do not check the values.
+ContextLast: TypeAlias = (
+    Callable[[Any, Context], Any]
+    | Callable[[Any, Any, Context], Any]
+    | Callable[[Any, Any, Any, Context], Any]
+    | Callable[[Any, Any, Any, Any, Context], Any]
+)
+"""Handlers whose context is not the first parameter: type checkers cannot remove it, and do not check the values."""
 
 
 def kind_of(handler: str | Handler) -> str:
@@ -30,9 +30,6 @@ def kind_of(handler: str | Handler) -> str:
     """
     if isinstance(handler, str):
         return handler
-    from hasty.declare import DECLARED  # noqa: PLC0415 - see above
-    from hasty.errors import HandlerError  # noqa: PLC0415 - likewise
-
     for one in reversed(DECLARED):
         if one.target is handler:
             return one.name
@@ -45,21 +42,14 @@ def input_of(handler: str | Handler, args: Sequence[Any], values: Mapping[str, A
     Raises:
         TypeError: when the handler does not take them, as when it is called itself.
     """
-    if not isinstance(handler, str):
-        from hasty.declare import Command  # noqa: PLC0415 - see above
-
-        if not isinstance(handler, Command):
-            return _bound(handler, args, values)
+    if not isinstance(handler, str | Command):
+        return _bound(handler, args, values)
     if args:
         raise TypeError("the values of an input have names: write name=value")
     return dict(values)
 
 
 def _bound(function: Callable[..., Any], args: Sequence[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    import inspect  # noqa: PLC0415 - see above
-
-    from hasty.context import Context  # noqa: PLC0415 - likewise
-
     signature = inspect.signature(function, eval_str=True)
     taken = [each for each in signature.parameters.values() if each.annotation is not Context]
     return dict(signature.replace(parameters=taken).bind(*args, **values).arguments)

@@ -10,9 +10,13 @@ import asyncio
 import contextlib
 import datetime as dt
 import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient
 
 from hasty.server.local_stack import Stack, StackConfig
 from tests.chaos import checker, facts
@@ -23,12 +27,6 @@ from tests.chaos.load import Flight, Load
 from tests.chaos.system import SERVICES
 from tests.cluster import Cluster
 from tests.eventually import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
-
-    from pymongo import AsyncMongoClient
 
 RATE: Final = 40.0
 COOLDOWN_S: Final = 8.0

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
 
 from tests.chaos.figures import machine
 from tests.chaos.report import quantile, wrapped
 from tests.chaos.three_nodes import ENVIRONMENT, FAULTS, RATE
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 FILE: Final = "three-nodes.json"
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pymongo import AsyncMongoClient
 
-if TYPE_CHECKING:
-    from hasty.server.local_stack import Child
+from hasty.server.local_stack import Child
 
 _OWN = frozenset({"admin", "config", "local"})
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
 
+from hasty.server.local_stack import Child
 from tests.replica_set import messages
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-    from datetime import timedelta
-
-    from hasty.server.local_stack import Child
-    from tests.replica_set.messages import Message
+from tests.replica_set.messages import Message
 
 BROKEN = (OSError, asyncio.IncompleteReadError)
 

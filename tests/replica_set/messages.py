@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import bson
-
-if TYPE_CHECKING:
-    import asyncio
 
 OP_REPLY: Final = 1
 OP_QUERY: Final = 2004

@@ -15,22 +15,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from pathlib import Path
+from typing import Any, Final
 
 from bson import ObjectId
 
 from tests.replica_set import messages
 from tests.replica_set.copying import copy
 from tests.replica_set.member import Member, Session, Upstream
+from tests.replica_set.messages import Message
 from tests.servers import mongo_server
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
-
-    from tests.replica_set.messages import Message
 
 NAME: Final = "simulated"
 LAG_S: Final = 0.3

@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from pymongo import AsyncMongoClient
 
 from hasty.server.local_stack import Stack, StackConfig
 from tests.chaos import facts
 from tests.chaos.callers import Callers
-from tests.chaos.checker import Facts, Rules, judge
+from tests.chaos.checker import Facts, Rules, Violation, judge
 from tests.chaos.history import History
 from tests.chaos.load import Flight, Load
 from tests.eventually import eventually
 from tests.replica_set.copying import client
 from tests.replica_set.replica_set import ReplicaSet
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-    from pathlib import Path
-
-    from pymongo import AsyncMongoClient
-
-    from tests.chaos.checker import Violation
 
 RATE_PER_S: Final = 80
 WARM_UP_S: Final = 1.5

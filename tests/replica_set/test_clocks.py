@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,12 +12,7 @@ from tests.e2e.client import Hasty, new_object_id
 from tests.eventually import eventually
 from tests.replica_set.copying import client
 from tests.replica_set.replica_set import CLOCKS_APART
-from tests.replica_set.system import running
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.replica_set.system import System
+from tests.replica_set.system import System, running
 
 pytestmark = [pytest.mark.own_stack]
 

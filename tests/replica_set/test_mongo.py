@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -16,11 +17,7 @@ from api_server.store.runs import RunStore
 from hasty.jobs import Job
 from hasty.server.mongo import Mongo, StoreUnavailable, write_concern
 from tests.eventually import eventually
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.replica_set.replica_set import ReplicaSet
+from tests.replica_set.replica_set import ReplicaSet
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
 
 import pytest
 import pytest_asyncio
@@ -16,12 +17,7 @@ from pymongo.read_concern import ReadConcern
 
 from tests.eventually import eventually
 from tests.replica_set.copying import client, contents
-from tests.replica_set.replica_set import CLOCKS_APART, LAG_S
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from tests.replica_set.replica_set import ReplicaSet
+from tests.replica_set.replica_set import CLOCKS_APART, LAG_S, ReplicaSet
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

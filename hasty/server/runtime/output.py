@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from prometheus_client import Counter
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # there is no such module at run time
     from _typeshed import ReadableBuffer
 
 FAILED = Counter("hasty_log_writes_failed", "Writes to standard output or error that failed")

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 import pytest
 from pydantic import BaseModel
 
 from hasty import Context, HandlerError, command, job
+from hasty.client import AsyncHasty, Hasty
 from hasty.client.inputs import as_json, input_of, kind_of
-
-if TYPE_CHECKING:
-    from hasty.client import AsyncHasty, Hasty
 
 
 @job
@@ -84,21 +81,21 @@ def test_values_are_written_as_pydantic_reads_them() -> None:
             as_json({"value": value})
 
 
-if TYPE_CHECKING:
-    # Type checkers know the handler's parameters: a call that would not fit is an error, and an unused ignore is one.
-    def typed(client: Hasty) -> None:
-        """Submit."""
-        client.submit(greet, name="Ada", kind="x")
-        client.submit(resize, url="u", width=3)
-        client.submit(ranked, first=1)
-        client.submit(thumb, anything=1)
-        client.submit("greet", anything=1)
-        client.submit(greet, name=1)  # type: ignore[arg-type]
-        client.submit(greet, nam="Ada")  # type: ignore[arg-type]
-        client.submit(resize, url="u", width="3")  # type: ignore[arg-type]
+# Type checkers know the handler's parameters: a call that would not fit is an error, and an unused ignore is one.
+def typed(client: Hasty) -> None:
+    """Submit."""
+    client.submit(greet, name="Ada", kind="x")
+    client.submit(resize, url="u", width=3)
+    client.submit(ranked, first=1)
+    client.submit(thumb, anything=1)
+    client.submit("greet", anything=1)
+    client.submit(greet, name=1)  # type: ignore[arg-type]
+    client.submit(greet, nam="Ada")  # type: ignore[arg-type]
+    client.submit(resize, url="u", width="3")  # type: ignore[arg-type]
 
-    async def typed_too(client: AsyncHasty) -> None:
-        """Submit."""
-        await client.submit(greet, "Ada")
-        await client.submit(resize, "u", 3)
-        await client.submit(greet, name=1)  # type: ignore[arg-type]
+
+async def typed_too(client: AsyncHasty) -> None:
+    """Submit."""
+    await client.submit(greet, "Ada")
+    await client.submit(resize, "u", 3)
+    await client.submit(greet, name=1)  # type: ignore[arg-type]
