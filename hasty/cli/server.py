@@ -61,7 +61,7 @@ def server(url: str | None, profile: str | None) -> Server:
 
 def connect(url: str | None, profile: str | None, retry_for_s: float = AT_ONCE_S) -> Hasty:
     """Return a client of the server that is meant; exits where its URL is none."""
-    from hasty.client import Hasty
+    from hasty.client.light import LightHasty
 
     meant = server(url, profile)
     reported: list[str] = []
@@ -72,7 +72,7 @@ def connect(url: str | None, profile: str | None, retry_for_s: float = AT_ONCE_S
             say(f"{meant.url}: {reason}; trying again")
 
     try:
-        return Hasty(meant.url, headers=meant.headers, retry_for_s=retry_for_s, on_retry=report)
+        return LightHasty(meant.url, headers=meant.headers, retry_for_s=retry_for_s, on_retry=report)
     except ValueError as error:
         leave(f"{error} (from {meant.source})", USAGE)
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 import httpx2
 
 from hasty.client.effects import Answer, Call, Calls, Effect, Emit, NoAnswer, Open, Pause, Read, Reply, Request, Send
-from hasty.client.http import arguments, built, next_effect, reason_of
+from hasty.client.http import arguments, built, reason_of
+from hasty.client.shell import next_effect
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from hasty.client.async_http import AsyncConnection
 from hasty.client.calls import V1, Options, filters, id_of, timeline_path
 from hasty.client.errors import Refused
 from hasty.client.exchange import RETRY_FOR_S, OnRetry, RetryPolicy, ignore_retries
-from hasty.client.http import server_url
 from hasty.client.inputs import ContextLast, input_of, kind_of
 from hasty.client.model import DeadLetter, Event, Job, Kind, NewJob, Overview, Status, Worker
+from hasty.client.urls import server_url
 from hasty.context import Context
 from hasty.declare import Command
 

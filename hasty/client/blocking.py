@@ -11,9 +11,10 @@ from typing import Any, Concatenate, ParamSpec, Self, overload
 from hasty.client.calls import V1, Options, filters, id_of, timeline_path
 from hasty.client.errors import Refused
 from hasty.client.exchange import RETRY_FOR_S, OnRetry, RetryPolicy, ignore_retries
-from hasty.client.http import Connection, server_url
 from hasty.client.inputs import ContextLast, input_of, kind_of
 from hasty.client.model import DeadLetter, Event, Job, Kind, NewJob, Overview, Status, Worker
+from hasty.client.shell import Connection
+from hasty.client.urls import server_url
 from hasty.context import Context
 from hasty.declare import Command
 
@@ -46,8 +47,14 @@ class Hasty:  # long: a method for each request
         on_retry: OnRetry = ignore_retries,
     ) -> None:
         self.url = server_url(url)
-        self._connection = Connection(self.url, headers)
+        self._connection = self._connect(self.url, headers)
         self._v1 = V1(RetryPolicy(self.url, retry_for_s, on_retry))
+
+    def _connect(self, url: str, headers: Mapping[str, str] | None) -> Connection:
+        """Return what requests are sent with."""
+        from hasty.client.http import HttpxConnection  # noqa: PLC0415 - it loads httpx2, see `light`
+
+        return HttpxConnection(url, headers)
 
     def __enter__(self) -> Self:
         return self

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import time
-from collections.abc import Generator, Iterator, Mapping
-from typing import Any, Final, TypedDict, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import TypedDict, TypeVar
 
 import httpx2
 
 import hasty
-from hasty.client.effects import Answer, Call, Calls, Effect, Emit, NoAnswer, Open, Pause, Read, Reply, Request, Send
+from hasty.client import shell
+from hasty.client.effects import Answer, Call, Calls, Effect, NoAnswer, Open, Pause, Read, Reply, Request, Send
+from hasty.client.urls import no_url
 
 T = TypeVar("T")
-
-URL_VARIABLE: Final = "HASTY_URL"
-DEFAULT_URL: Final = "http://localhost:8080"
-CONNECT_S: Final = 5.0
 
 
 class Arguments(TypedDict):
@@ -29,24 +26,16 @@ class Arguments(TypedDict):
     limits: httpx2.Limits
 
 
-def server_url(url: str | None) -> str:
-    """Return the server's URL: the given one, or that of the environment.
+def arguments(url: str, headers: Mapping[str, str] | None) -> Arguments:
+    """Return what a client of this server is made with.
 
     Raises:
-        ValueError: when it is no URL of HTTP.
+        ValueError: when the URL is none.
     """
-    found = url or os.environ.get(URL_VARIABLE) or DEFAULT_URL
     try:
-        parsed = httpx2.URL(found)
+        httpx2.URL(url)
     except httpx2.InvalidURL:
-        parsed = httpx2.URL()
-    if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ValueError(f"{found!r} is no URL of Hasty: write it as in {DEFAULT_URL}")
-    return found.rstrip("/")
-
-
-def arguments(url: str, headers: Mapping[str, str] | None) -> Arguments:
-    """Return what a client of this server is made with."""
+        raise no_url(url) from None
     return {
         "base_url": url,
         "headers": {"user-agent": f"hasty-client/{hasty.__version__}", **(headers or {})},
@@ -65,7 +54,7 @@ def built(http: httpx2.Client | httpx2.AsyncClient, request: Request) -> httpx2.
         content=request.body,
         headers=request.headers,
         params=request.query,
-        timeout=httpx2.Timeout(request.timeout_s, connect=CONNECT_S, pool=None),
+        timeout=httpx2.Timeout(request.timeout_s, connect=shell.CONNECT_S, pool=None),
     )
 
 
@@ -74,7 +63,7 @@ def reason_of(error: httpx2.TransportError) -> str:
     return str(error) or type(error).__name__
 
 
-class Connection:
+class HttpxConnection:
     """Carries calls out, and blocks meanwhile. Many threads can use it."""
 
     def __init__(self, url: str, headers: Mapping[str, str] | None) -> None:
@@ -84,29 +73,17 @@ class Connection:
         """Close all connections."""
         self._http.close()
 
+    def wire(self) -> shell.Wire:
+        """Return what carries out the effects of one call."""
+        return _Wire(self._http)
+
     def run(self, call: Call[T]) -> T:
         """Carry a call out, and return its value."""
-        wire, reply = _Wire(self._http), None
-        while True:
-            try:
-                effect = call.send(reply)
-            except StopIteration as done:
-                value: T = done.value
-                return value
-            reply = wire.perform(effect)
+        return shell.run(self.wire(), call)
 
     def each(self, calls: Calls[T]) -> Iterator[T]:
         """Carry a call out, and give its values one by one."""
-        wire, reply = _Wire(self._http), None
-        try:
-            while (effect := next_effect(calls, reply)) is not None:
-                reply = None
-                if isinstance(effect, Emit):
-                    yield effect.value
-                else:
-                    reply = wire.perform(effect)
-        finally:
-            wire.close()
+        return shell.each(self.wire(), calls)
 
 
 class _Wire:
@@ -143,11 +120,3 @@ class _Wire:
     def close(self) -> None:
         if self._response is not None:
             self._response.close()
-
-
-def next_effect(calls: Generator[Effect | Emit[T], Any, None], reply: Reply) -> Effect | Emit[T] | None:
-    """Return what a call wants next, None at its end."""
-    try:
-        return calls.send(reply)
-    except StopIteration:
-        return None

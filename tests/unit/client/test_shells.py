@@ -1,4 +1,4 @@
-"""Both clients on a real server that breaks connections as a test says: what one does, the other does as well."""
+"""The clients on a real server that breaks connections as a test says: what one does, the others do as well."""
 
 import asyncio
 import inspect
@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hasty.client import AsyncHasty, Hasty, NoSuchJob, Unreachable
+from hasty.client.light import LightHasty, direct
 from tests.unit.client.scripted import JOB_ID, event, job
 
 DONE = job("finished", output="hello", revision=2)
@@ -59,13 +60,17 @@ async def serving(answers: Sequence[bytes]) -> AsyncIterator[Server]:
         yield made
 
 
-async def _blocking(url: str, name: str, /, *args: Any, **values: Any) -> Any:
+async def _blocking(url: str, name: str, /, *args: Any, maker: type[Hasty] = Hasty, **values: Any) -> Any:
     def call() -> Any:
-        with Hasty(url, retry_for_s=5) as client:
+        with maker(url, retry_for_s=5) as client:
             result = getattr(client, name)(*args, **values)
             return list(result) if name in {"events", "jobs"} else result
 
     return await asyncio.to_thread(call)
+
+
+async def _light(url: str, name: str, /, *args: Any, **values: Any) -> Any:
+    return await _blocking(url, name, *args, maker=LightHasty, **values)
 
 
 async def _asynchronous(url: str, name: str, /, *args: Any, **values: Any) -> Any:
@@ -75,10 +80,11 @@ async def _asynchronous(url: str, name: str, /, *args: Any, **values: Any) -> An
 
 
 Shell = Callable[..., Awaitable[Any]]
-both = pytest.mark.parametrize("call", [_blocking, _asynchronous])
+MAKERS: dict[Shell, type[Hasty]] = {_blocking: Hasty, _light: LightHasty}
+every = pytest.mark.parametrize("call", [_blocking, _light, _asynchronous])
 
 
-@both
+@every
 async def test_lost_answer_is_asked_for_again(call: Shell) -> None:
     """With the same body, under the same key: nothing came, half of it, a proxy's page, and then a job."""
     answers = [b"", http(201, b"{}")[:-1], http(502, b"<html>", "text/html"), http(201, json.dumps(DONE).encode())]
@@ -91,7 +97,7 @@ async def test_lost_answer_is_asked_for_again(call: Shell) -> None:
     assert json.loads(body) == {"kind": "greet", "input": {"name": "ü"}}
 
 
-@both
+@every
 async def test_broken_stream_is_opened_again(call: Shell) -> None:
     """Cut off within a chunk, and ended in between."""
     first = job(revision=1)
@@ -103,7 +109,7 @@ async def test_broken_stream_is_opened_again(call: Shell) -> None:
     assert ["last-event-id: 1" in request.lower() for request in server.requests] == [False, True, True]
 
 
-@both
+@every
 async def test_list_is_read_page_by_page(call: Shell) -> None:
     """To its end."""
     pages = [{"data": [DONE], "next": "x"}, {"data": [DONE], "next": None}]
@@ -112,7 +118,7 @@ async def test_list_is_read_page_by_page(call: Shell) -> None:
     assert "status=finished&after=x&limit=100" in server.requests[1]
 
 
-@both
+@every
 async def test_refused_stream_says_why(call: Shell) -> None:
     """By its body."""
     body = b'{"type": "urn:hasty:problem:no-such-job", "detail": "no job"}'
@@ -121,19 +127,33 @@ async def test_refused_stream_says_why(call: Shell) -> None:
             await call(server.url, "events", JOB_ID)
 
 
-@both
+@every
 async def test_nobody_there_is_said(call: Shell) -> None:
     """After the time for it; here there is none."""
     async with serving([]) as server:
         pass
-    maker = Hasty if call is _blocking else AsyncHasty
-    client = maker(server.url, retry_for_s=0)
+    client = AsyncHasty(server.url, retry_for_s=0) if call is _asynchronous else MAKERS[call](server.url, retry_for_s=0)
     with pytest.raises(Unreachable, match=f"{server.url} cannot be reached"):
         await asyncio.to_thread(client.get, JOB_ID) if isinstance(client, Hasty) else await client.get(JOB_ID)
     await asyncio.to_thread(client.close) if isinstance(client, Hasty) else await client.close()
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://", "x y"])
+@pytest.mark.parametrize(
+    "variables", [{}, {"http_proxy": "http://proxy"}, {"ALL_PROXY": "socks5://proxy"}], ids=["none", "http", "all"]
+)
+def test_light_client_leaves_the_rest_to_httpx(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """TLS, logins and proxies."""
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    urls = ("http://localhost:8080", "http://[::1]/below", "https://localhost", "http://me:secret@localhost")
+    assert [direct(url) for url in urls] == [not variables, not variables, False, False]
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:8080", "ftp://x", "http://", "x y", "http://x y", "http://x:y", "http://[x"]
+)
 def test_what_is_no_url_is_refused_at_once(url: str) -> None:
     """With how to write it."""
     with pytest.raises(ValueError, match="write it as in http://localhost:8080"):
