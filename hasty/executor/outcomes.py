@@ -17,6 +17,9 @@ Outcome = dict[str, Any]
 MESSAGE_MAX: Final = 2 * 1024
 """The longest message of an error, in bytes of UTF-8."""
 
+STDOUT_MAX: Final = 1024 * 1024
+"""The most bytes that a command may write to standard output; one that writes more is killed."""
+
 SNOOZE_MOST_S: Final = 30 * 24 * 3600.0
 
 
@@ -78,8 +81,18 @@ def timed(outcome: Outcome, started_at: float, now: Callable[[], float] = time.t
 
 
 def of_command(code: int, out: bytes, err: bytes) -> Outcome:
-    """What a command's exit code, standard output and standard error come to."""
+    """What a command's exit code, standard output and standard error come to.
+
+    Args:
+        code: its exit code; less than 0 for a signal.
+        out: the bytes of its standard output; of a longer one `STDOUT_MAX` and one more are enough.
+        err: the last bytes of its standard error.
+    """
     text = err.decode("utf-8", "replace").strip()
+    if len(out) > STDOUT_MAX:
+        # Whatever the exit code: it depends on whether it was killed before it ended by itself.
+        message = f"it wrote more than {STDOUT_MAX} bytes (1 MiB) to standard output, and was stopped"
+        return failed(Reason.BAD_OUTPUT, message, trace=text, final=True)
     if code == EXIT_FAIL:
         return failed(Reason.FAILED_BY_HANDLER, text or "exit code 65", kind="Fail", final=True)
     if code != 0:

@@ -21,9 +21,6 @@ from hasty.jobs import Reason
 KILL_AFTER_S: Final = 8.0
 """Seconds from SIGTERM to SIGKILL: less than a run has to stop."""
 
-OUTPUT_MAX: Final = 1024 * 1024
-"""Bytes of a command's output that are read; one that writes more is stopped."""
-
 STDERR_MAX: Final = 64 * 1024
 """Bytes of a command's standard error that are kept: the last ones."""
 
@@ -197,13 +194,13 @@ class _Worker:
 
 
 async def _read(stream: asyncio.StreamReader | None, group: int) -> bytes:
-    """Read everything; what writes too much is ended."""
+    """Read everything, and keep one byte more than is allowed; a group that writes more is killed."""
     found = bytearray()
     while stream is not None and (some := await stream.read(65536)):
-        found += some
-        if len(found) > OUTPUT_MAX:
+        found += some[: outcomes.STDOUT_MAX + 1 - len(found)]
+        if len(found) > outcomes.STDOUT_MAX:
             signal_group(group, signal.SIGKILL)
-    return bytes(found[:OUTPUT_MAX])
+    return bytes(found)
 
 
 async def _read_last(stream: asyncio.StreamReader | None) -> bytes:

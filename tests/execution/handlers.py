@@ -69,6 +69,8 @@ late_command = command("late_command", ["sleep", "60"], timeout_s=0.3)
 echo = command("echo", ["cat"])
 refuse = command("refuse", ["sh", "-c", "echo no good >&2; exit 65"])
 broken = command("broken", ["sh", "-c", "echo oops >&2; exit 3"])
+floods = command("floods", ["sh", "-c", "echo flooding >&2; yes | head -c 50000000; exit 65"])
+floods_exactly = command("floods_exactly", ["sh", "-c", "head -c 1048574 /dev/zero | tr '\\0' ' '; echo 7"])
 chatty = command("chatty", ["echo", "no json"])
 
 

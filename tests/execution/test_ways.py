@@ -85,6 +85,7 @@ async def test_handler_sees_no_credentials(executor: Executor, monkeypatch: pyte
         ("refuse", {}, Reason.FAILED_BY_HANDLER, "no good", True),
         ("broken", {}, Reason.EXCEPTION, "exit code 3", False),
         ("chatty", {}, Reason.BAD_OUTPUT, "not JSON", True),
+        ("floods", {}, Reason.BAD_OUTPUT, "more than 1048576 bytes (1 MiB) to standard output", True),
         ("calls_sys_exit", {}, Reason.EXCEPTION, "7", False),
         ("eats_memory", {}, Reason.EXCEPTION, "", False),
         ("typed", {"when": "2026-01-02T03:04:05Z"}, Reason.BAD_OUTPUT, "annotation", True),
@@ -106,6 +107,13 @@ async def test_failure_says_what_happened(
     if kind == "resize" and reason is Reason.EXCEPTION:
         assert result.failure.type == "ValueError"
         assert 'raise ValueError("negative")' in result.failure.traceback
+
+
+async def test_command_may_write_1_mib_of_output(executor: Executor) -> None:
+    """Of which its JSON is little."""
+    result = await outcome(executor, "floods_exactly")
+
+    assert (result.status, result.output) == (Status.FINISHED, "7")
 
 
 async def test_snooze_says_when_to_come_again(executor: Executor) -> None:
