@@ -21,6 +21,9 @@ from hasty.jobs import TERMINAL, Status
 BATCH_MAX: Final = 1_000
 """So many jobs at most are posted together."""
 
+KEY_SEPARATOR: Final = " "
+"""Between a batch's idempotency key and what of the batch it is for: no caller's key contains it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -138,7 +141,7 @@ class Batches:
         if idempotency is None:
             return batch_id
         key, body_hash = idempotency
-        claim = Claim(f"{key}/batch", body_hash, batch_id, self._now())
+        claim = Claim(f"{key}{KEY_SEPARATOR}batch", body_hash, batch_id, self._now())
         stored = (await self._requests.claim([claim]))[claim.key]
         if stored.body_hash != body_hash:
             raise IdempotencyMismatch(key)
@@ -156,7 +159,7 @@ def _named(
 ) -> Request | Exception:
     if isinstance(member, Exception):
         return member
-    own = None if idempotency is None else (f"{idempotency[0]}/{n}", idempotency[1])
+    own = None if idempotency is None else (f"{idempotency[0]}{KEY_SEPARATOR}{n}", idempotency[1])
     return replace(member, batch=batch_id, idempotency=own)
 
 

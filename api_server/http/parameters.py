@@ -29,7 +29,7 @@ IdempotencyKey = Annotated[
         alias="Idempotency-Key",
         min_length=1,
         max_length=200,
-        pattern=r"^[\x21-\x7e]+$",
+        pattern=r"^[\x21-\x7e]+$",  # no space: see `KEY_SEPARATOR` of `api_server.batches`
         description="Repeats of the same body get what the first request has made, for as long as its job is kept",
     ),
 ]

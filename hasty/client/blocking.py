@@ -84,8 +84,8 @@ class Hasty:  # long: a method for each request
             delay_s: the jobs start so many seconds from now.
             attempts: how many attempts they get, instead of their kind's own number.
             labels: up to 8 texts to find them by.
-            idempotency_key: the request's own name: the same request under the same name, within a day, makes no second
-                job. Without it, every call has a name of its own.
+            idempotency_key: the request's own name: the same request under the same name makes no second job,
+                for as long as the first one is kept. Without it, every call has a name of its own.
 
         Raises:
             ValueError: when the idempotency key cannot be one.

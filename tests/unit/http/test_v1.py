@@ -161,6 +161,38 @@ async def test_repeated_request_is_marked_as_one(http: httpx.AsyncClient) -> Non
     assert problem_of(other) == (422, "idempotency-mismatch")
 
 
+@pytest.mark.parametrize("batch_first", [True, False])
+async def test_keys_of_batches_and_of_jobs_are_separate(http: httpx.AsyncClient, *, batch_first: bool) -> None:
+    """Whatever key a job has, it is none of a member of a batch, nor the batch's own."""
+    body = {"kind": "greet", "input": {"name": "Ada"}}
+
+    async def job(key: str) -> str:
+        answer = await http.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+        assert answer.status_code == 201, answer.text
+        made: str = answer.json()["id"]
+        return made
+
+    async def batch(status: int) -> list[str]:
+        answer = await http.post("/v1/batches", json={"jobs": [body, body]}, headers={"Idempotency-Key": "k"})
+        results = answer.json()["results"]
+        assert [result["status"] for result in results] == [status, status], answer.text
+        return [result["job"]["id"] for result in results]
+
+    members = await batch(201) if batch_first else []
+    jobs = [await job(key) for key in ("k", "k/0", "k/1", "k/batch", "k:0")]
+    members = members or await batch(201)
+    assert len({*members, *jobs}) == 7
+    assert await batch(200) == members
+
+
+@pytest.mark.parametrize("key", ["k 0", "k batch", "k\t0"])
+async def test_idempotency_key_has_no_spaces(http: httpx.AsyncClient, key: str) -> None:
+    """They separate a batch's key from its member's number."""
+    body = {"kind": "greet", "input": {"name": "Ada"}}
+    refused = await http.post("/v1/jobs", json=body, headers={"Idempotency-Key": key})
+    assert problem_of(refused) == (400, "malformed")
+
+
 async def test_taken_key_names_the_job_that_has_it(http: httpx.AsyncClient) -> None:
     """In the body and as Location, with when to come back."""
     holder = (await post(http, "fetch", url="u")).json()["id"]
