@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does no
 )
 @click.option("--attempts", type=click.IntRange(min=1), help="How many attempts it gets.")
 @click.option("--label", multiple=True, help="A text to find it by; can be repeated.")
-@click.option("--idempotency-key", help="A name for this request: repeated under the same name, it makes no second job.")
+@click.option("--idempotency-key", help="A name for this request: under the same name, it makes no second job.")
 @of_a_server
 def submit(  # long: its parameters are the options
     kind: str,
