@@ -11,11 +11,16 @@ from hasty.server.local_stack.part import State
 from hasty.server.local_stack.stack import Stack
 from hasty.server.local_stack.view import LINES, View
 
+URL = "http://127.0.0.1:8080"
 
-def a_stack(state: State = State.READY, stops_by: float | None = None) -> Stack:
+
+def a_stack(
+    state: State = State.READY, stops_by: float | None = None, dashboard_url: str | None = f"{URL}/ui/"
+) -> Stack:
     """A stack with one child, as far as a view looks at it."""
     child: Any = SimpleNamespace(name="nats", address="127.0.0.1:4222", pid=123, restarts=2, state=state)
-    return cast("Stack", SimpleNamespace(url="http://127.0.0.1:8080", children={"nats": child}, stops_by=stops_by))
+    stack: Any = SimpleNamespace(url=URL, dashboard_url=dashboard_url, children={"nats": child}, stops_by=stops_by)
+    return cast("Stack", stack)
 
 
 def test_without_a_terminal_there_are_plain_lines() -> None:
@@ -26,8 +31,15 @@ def test_without_a_terminal_there_are_plain_lines() -> None:
         view.show(a_stack())
         view.tell("nats is [bold] " + "very " * 20 + "well")
     first, second = output.getvalue().splitlines()
-    assert first.endswith(" Hasty answers on http://127.0.0.1:8080 (Ctrl-C ends it)")
+    assert first.endswith(f" Hasty answers on {URL}, its dashboard is at {URL}/ui/ (Ctrl-C ends it)")
     assert second.endswith("nats is [bold] " + "very " * 20 + "well")
+
+
+def test_without_a_dashboard_none_is_named() -> None:
+    """With HASTY_UI=off, `/ui/` would be not found."""
+    output = io.StringIO()
+    View(Console(file=output, width=200)).show(a_stack(dashboard_url=None))
+    assert output.getvalue().endswith(f" Hasty answers on {URL} (Ctrl-C ends it)\n")
 
 
 def test_terminal_shows_the_children_with_the_last_lines() -> None:

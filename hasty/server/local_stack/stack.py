@@ -61,6 +61,11 @@ class Stack:
         """Where a caller posts jobs."""
         return f"http://{self._nginx.port.address}"
 
+    @property
+    def dashboard_url(self) -> str | None:
+        """Where a browser sees how things are, None when there is no dashboard."""
+        return None if self._config.ui == "off" else f"{self.url}/ui/"
+
     async def scale(self, role: str, count: int) -> None:
         """Run `count` api-servers or job-servers: new ones are ready, old ones gone, and nginx knows."""
         present = self._of(role)

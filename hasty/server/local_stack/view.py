@@ -43,7 +43,8 @@ class View:
     def show(self, stack: Stack) -> None:
         """From now on there is this stack to show."""
         self._stack = stack
-        self.tell(f"Hasty answers on {stack.url} (Ctrl-C ends it)")
+        dashboard = "" if stack.dashboard_url is None else f", its dashboard is at {stack.dashboard_url}"
+        self.tell(f"Hasty answers on {stack.url}{dashboard} (Ctrl-C ends it)")
 
     def tell(self, line: str) -> None:
         """One line about something that happened."""
