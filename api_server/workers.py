@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, ValidationError
 
-from hasty.jobs import NOTE_MAX
+from hasty.jobs import NOTE_MAX, SLEEP
 from hasty.server.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -26,13 +26,17 @@ _Row = tuple[str, int, int, int, float, float | None, str | None]
 
 
 class Pulse(BaseModel):
-    """A pulse as it travels: one message, or part number `part[0]` of `part[1]`."""
+    """A pulse as it travels: one message, or part number `part[0]` of `part[1]`.
+
+    `kinds` and `slots` are those of handlers; `sleep` has the slots of the built-in kind, where it is served.
+    """
 
     worker: Annotated[str, Field(min_length=1, max_length=256)]
     at: float
     kinds: dict[str, str]
     slots: dict[str, int]
     free: int | None = None
+    sleep: int | None = None
     held: int
     running: list[_Row]
     part: tuple[int, int] = (0, 1)
@@ -60,7 +64,8 @@ class Running:
 class Worker:
     """The newest that is known of a worker; `heard_at` is in the loop's time, `at` in Unix seconds by its clock.
 
-    `slots` has each kind's share of the `free` places.
+    `kinds` are those that it serves, with the built-in one, which has no version; `slots` has each kind's share of the
+    `free` places.
     """
 
     name: str
@@ -69,6 +74,7 @@ class Worker:
     kinds: dict[str, str]
     slots: dict[str, int]
     free: int
+    has_handlers: bool
     held: int
     running: dict[str, _Row]
     parts: dict[int, list[_Row]] = field(default_factory=dict)
@@ -76,7 +82,7 @@ class Worker:
     @property
     def taken(self) -> int:
         """How many places are taken: a worker that only sleeps does not say what it runs, but how much it holds."""
-        return len(self.running) if self.kinds else self.held
+        return len(self.running) if self.has_handlers else self.held
 
 
 class Workers:
@@ -103,9 +109,11 @@ class Workers:
                 return
             running = {} if worker is None else worker.running
             free = max(pulse.slots.values(), default=0) if pulse.free is None else pulse.free
-            worker = Worker(pulse.worker, pulse.at, now, pulse.kinds, pulse.slots, free, pulse.held, running)
+            kinds, slots = (pulse.kinds, pulse.slots) if pulse.sleep is None else _with_sleep(pulse, pulse.sleep)
+            handlers = bool(pulse.kinds)
+            worker = Worker(pulse.worker, pulse.at, now, kinds, slots, free, handlers, pulse.held, running)
             self._workers[pulse.worker] = worker
-        self._left |= dict.fromkeys(pulse.kinds, now)
+        self._left |= dict.fromkeys(worker.kinds, now)
         worker.parts[pulse.part[0]] = pulse.running
         if len(worker.parts) >= pulse.part[1]:
             # What an earlier pulse said counts until the new one is complete.
@@ -190,3 +198,8 @@ class Workers:
     def _forget(self, now: float) -> None:
         for name in [name for name, worker in self._workers.items() if now - worker.heard_at > FORGOTTEN_AFTER_S]:
             del self._workers[name]
+
+
+def _with_sleep(pulse: Pulse, slots: int) -> tuple[dict[str, str], dict[str, int]]:
+    """Return a pulse's kinds and slots with the built-in kind, behind those of handlers."""
+    return {**pulse.kinds, SLEEP: ""}, {**pulse.slots, SLEEP: slots}

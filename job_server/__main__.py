@@ -165,6 +165,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # long
                     executor,
                     service.free_slots_of,
                     lambda: executor.free_places if executor.kinds else service.free_slots,
+                    lambda: service.free_slots if root_kind is None else None,
                     worker=worker,
                     now_s=time.time,
                 ),

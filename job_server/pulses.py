@@ -32,22 +32,31 @@ async def send_pulses(
     executor: Executor,
     free_slots: Callable[[str], int],
     free_places: Callable[[], int],
+    sleep_slots: Callable[[], int | None],
     *,
     worker: str,
     now_s: Callable[[], float],
 ) -> None:
     """Tell for ever; a message that cannot be sent is not missed, the next one has everything.
 
-    `free_slots` gives a kind's share of the free places, `free_places` all of them.
+    `free_slots` gives a kind's share of the free places, `free_places` all of them. `sleep_slots` gives how many more
+    jobs may sleep here, None when a handler does the root kind.
     """
     while True:
-        for part in parts(held, executor, free_slots, free_places(), worker=worker, now_s=now_s()):
+        for part in parts(held, executor, free_slots, free_places(), sleep_slots(), worker=worker, now_s=now_s()):
             await send(part)
         await asyncio.sleep(EVERY_S)
 
 
 def parts(
-    held: HeldTurns, executor: Executor, free_slots: Callable[[str], int], free: int, *, worker: str, now_s: float
+    held: HeldTurns,
+    executor: Executor,
+    free_slots: Callable[[str], int],
+    free: int,
+    sleep_slots: int | None,
+    *,
+    worker: str,
+    now_s: float,
 ) -> Iterator[bytes]:
     """Write a pulse: one message, or several when much is running."""
     loop_s = asyncio.get_running_loop().time()
@@ -66,6 +75,7 @@ def parts(
                 "kinds": {name: kind.version for name, kind in executor.kinds.items()},
                 "slots": {name: free_slots(name) for name in executor.kinds},
                 "free": free,
+                "sleep": sleep_slots,
                 "held": len(held),
                 "running": running[n * RUNNING_IN_A_PART : (n + 1) * RUNNING_IN_A_PART],
                 "part": [n, count],

@@ -18,10 +18,10 @@ export function kinds({ draw }) {
 
 function kind(one) {
   const served = one.workers.length;
-  // What every job-server does without handlers, announced by none.
-  const builtIn = one.versions.length === 0;
+  // What job-servers do without handlers, announced by none.
+  const builtIn = one.versions.length === 0 ? "built in, " : "";
   return html`<li class="card">
-    <h2><a href="#/jobs?kind=${one.name}">${one.name}</a> <span class="status ${served || builtIn ? "running" : "failed"}">${icon(served || builtIn ? "running" : "warning")}${builtIn ? "built in" : served ? `${plural(served, "worker")}, ${plural(one.free_slots, "free place")}` : "no worker serves it"}</span></h2>
+    <h2><a href="#/jobs?kind=${one.name}">${one.name}</a> <span class="status ${served ? "running" : "failed"}">${icon(served ? "running" : "warning")}${builtIn}${served ? `${plural(served, "worker")}, ${plural(one.free_slots, "free place")}` : "no worker serves it"}</span></h2>
     ${one.description ? html`<p>${one.description}</p>` : nothing}
     <dl class="facts">
       ${fact("runs as", one.way)}

@@ -42,7 +42,7 @@ function places(one) {
     <p class="note">${words}${each > 1 ? `; a cell is ${each} places` : nothing}</p>`;
 }
 
-const served = (one) => (Object.keys(one.kinds).length ? kinds(one) : html`<p class="note">It sleeps for jobs of <code>POST /</code>, and has no handlers.</p>`);
+const served = (one) => (Object.keys(one.kinds).length ? kinds(one) : html`<p class="note">It serves no kind.</p>`);
 
 const kinds = (one) => html`<table class="plain"><thead><tr><th scope="col">kind</th><th scope="col">version</th><th scope="col" class="number">free places</th></tr></thead>
-  <tbody>${Object.entries(one.kinds).map(([kind, version]) => html`<tr><th scope="row"><a href="#/jobs?kind=${kind}">${kind}</a></th><td>${version}</td><td class="number">${count(one.free_slots[kind] ?? 0)}</td></tr>`)}</tbody></table>`;
+  <tbody>${Object.entries(one.kinds).map(([kind, version]) => html`<tr><th scope="row"><a href="#/jobs?kind=${kind}">${kind}</a></th><td>${version || "built in"}</td><td class="number">${count(one.free_slots[kind] ?? 0)}</td></tr>`)}</tbody></table>`;

@@ -141,12 +141,16 @@ async def test_watch_tells_each_change(hasty: Command, client: AsyncHasty) -> No
 
 
 async def test_kinds_and_workers_are_listed(hasty: Command) -> None:
-    """With what a kind takes."""
+    """With what a kind takes, and who serves it; the built-in one is served by every job-server."""
     rows = [line.split("\t") for line in (await hasty.run("kinds")).out.splitlines()]
-    assert ["resize", "url= width=", "1"] in [row[:3] for row in rows]
+    assert [row[:3] for row in rows if row[0] in {"resize", "sleep"}] == [
+        ["resize", "url= width=", "1"],
+        ["sleep", "object_id=", "1"],
+    ]
     objects = (await hasty.run("kinds", "--json")).out.splitlines()
     assert {json.loads(line)["name"] for line in objects} == {row[0] for row in rows}
     [worker] = [json.loads(line) for line in (await hasty.run("workers", "--json")).out.splitlines()]
+    assert (worker["kinds"]["sleep"], worker["free_slots"]["sleep"]) == ("", 1_000)
     assert (await hasty.run("workers")).out.startswith(f"{worker['worker']}\tready\t")
 
 

@@ -145,7 +145,14 @@ class World(world.World):
         await self.apply(v1.server, status, announcement(Ending(turn, status, 1, report=report)).body)
 
 
-def pulse(job: Job | None = None, *, worker: str = "w-1", at: float | None = None, kind: Kind = GREET) -> bytes:
+def pulse(
+    job: Job | None = None,
+    *,
+    worker: str = "w-1",
+    at: float | None = None,
+    kind: Kind = GREET,
+    sleep: int | None = None,
+) -> bytes:
     """What a job-server says of itself; it runs this job, if one is given."""
     running = [] if job is None else [[job.job_id, job.turn_number, 1, 1, job.created_at.timestamp(), 0.5, "half"]]
     return json.dumps(
@@ -154,6 +161,7 @@ def pulse(job: Job | None = None, *, worker: str = "w-1", at: float | None = Non
             "at": time.time() if at is None else at,
             "kinds": {kind.name: kind.version},
             "slots": {kind.name: 7},
+            "sleep": sleep,
             "held": len(running),
             "running": running,
             "part": [0, 1],

@@ -231,6 +231,21 @@ async def test_kinds_say_what_they_take_and_who_serves_them(api: Api, http: http
     assert kinds["greet"]["input_schema"] == json.loads(GREET.input_schema)
     assert (kinds["greet"]["workers"], kinds["greet"]["free_slots"]) == (["w-1"], 7)
     assert (kinds["fetch"]["key"], kinds["fetch"]["workers"]) == ("{url}", [])
+    assert (kinds["sleep"]["workers"], kinds["sleep"]["free_slots"]) == ([], 0)
+
+
+async def test_built_in_kind_is_served_by_those_that_sleep(api: Api, http: httpx.AsyncClient) -> None:
+    """Behind the kinds of handlers, whose version is the worker's."""
+    api.parts.workers.hear(pulse(worker="w-1"))
+    api.parts.workers.hear(pulse(worker="w-2", sleep=3))
+    kinds = {kind["name"]: kind for kind in (await http.get("/v1/kinds")).json()["data"]}
+    assert (kinds["sleep"]["workers"], kinds["sleep"]["free_slots"]) == (["w-2"], 3)
+    assert kinds["greet"]["workers"] == ["w-1", "w-2"]
+    sleeps = (await http.get("/v1/workers")).json()["data"][1]
+    assert (list(sleeps["kinds"].items()), sleeps["free_slots"]) == (
+        [("greet", "v1"), ("sleep", "")],
+        {"greet": 7, "sleep": 3},
+    )
 
 
 async def test_workers_say_what_they_serve(api: Api, http: httpx.AsyncClient) -> None:
