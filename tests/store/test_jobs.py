@@ -5,6 +5,7 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pymongo
 import pytest
@@ -58,6 +59,22 @@ async def test_latest_of_many_runs_is_found_again_and_again(jobs: Store) -> None
         await jobs.insert([job], NOON, OWNER)
         assert await jobs.latest_runs(["many", "none"]) == {"many": run_of(job)}
         assert await jobs.latest_runs(["many"]) == {"many": run_of(job)}
+
+
+async def test_object_with_many_runs_is_looked_up_from_a_known_one(
+    real_jobs: RealStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at all of them again would take longer with every run."""
+    await real_jobs.insert([new_job("many", LONG_FROM)], NOON, OWNER)
+    await real_jobs.latest_runs(["many"])
+    latest = new_job("many", LONG_FROM + 1)
+    await real_jobs.insert([latest], NOON, OWNER)
+
+    looked_at_all = AsyncMock()
+    monkeypatch.setattr(real_jobs, "_latest_of", looked_at_all)
+
+    assert await real_jobs.latest_runs(["many"]) == {"many": run_of(latest)}
+    looked_at_all.assert_not_called()
 
 
 async def test_second_job_with_a_run_number_is_refused(jobs: Store) -> None:

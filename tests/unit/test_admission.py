@@ -2,14 +2,32 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from api_server.domain import OVERDUE_GROWS_UP_TO, Admit, Run, TooSoon, admit, overdue_after
+from hasty.jobs import object_id_problem
 
 times = st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis adds the zone
 spans = st.timedeltas(timedelta(0), timedelta(days=30))
 runs = st.builds(Run, st.just("x"), st.integers(1, 10**6), st.uuids().map(str), times)
+
+
+@pytest.mark.parametrize(
+    ("object_id", "problem"),
+    [
+        ("", "object_id must not be empty"),
+        ("x" * 256, None),
+        ("x" * 257, "object_id must have at most 256 characters, this one has 257"),
+        ("a\x00", "object_id must not contain control characters or lone surrogates"),
+        ("\ud800", "object_id must not contain control characters or lone surrogates"),
+        ("ünï 😀", None),
+    ],
+)
+def test_problem_of_an_object_id_is_said(object_id: str, problem: str | None) -> None:
+    """As callers read it."""
+    assert object_id_problem(object_id) == problem
 
 
 @given(now=times, cooldown=spans)

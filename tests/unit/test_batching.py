@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from hasty.server.runtime.batching import Batcher, Overloaded
 
@@ -155,6 +156,36 @@ async def test_timeout_ends_running_and_waiting_items() -> None:
     await batcher.drain()
     # The second never left: nobody wanted it any more.
     assert gate.batches == [[1]]
+
+
+async def test_timeout_comes_for_later_items_too() -> None:
+    """The timer that ends the first one is set again for those that came after it."""
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=1, timeout_s=0.2)
+    first = batcher.submit(1)
+    await asyncio.sleep(0.1)
+    second = batcher.submit(2)
+    async with asyncio.timeout(60):
+        results = await asyncio.gather(first, second, return_exceptions=True)
+    assert [str(result) for result in results] == ["test: no result within 0.2 s"] * 2
+    await batcher.close()
+
+
+async def test_failure_of_posted_items_is_logged() -> None:
+    """Nobody waits who could be given the error; with one who waits for all, there is nothing to log."""
+
+    async def fail(batch: Sequence[int]) -> list[int | Exception]:
+        raise ValueError(f"{len(batch)} items")
+
+    batcher: Batcher[int, int] = Batcher(fail, name="test", max_batch=8)
+    with capture_logs() as logs:
+        with pytest.raises(ValueError, match="1 items"):
+            await batcher.submit(1)
+        batcher.post(2)
+        batcher.post(3)
+        await batcher.drain()
+    [line] = logs
+    assert (line["event"], line["log_level"], line["batch"], line["size"]) == ("batch_failed", "error", "test", 2)
 
 
 async def test_waiting_too_long_behind_others_is_overload() -> None:

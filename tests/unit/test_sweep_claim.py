@@ -86,6 +86,20 @@ async def test_claim_that_publishes_nothing_goes_to_another(database: Database) 
     assert seen == [(True, False)] * 4 + [(False, True)] * 4
 
 
+async def test_claim_that_was_given_back_can_be_made_again(database: Database) -> None:
+    """By whoever comes first, who does not inherit anything."""
+    one, two = database.claim("one"), database.claim("two")
+    assert await one.held()
+
+    await one.give_back()
+    assert await two.held()
+    assert not await one.held()
+    await two.give_back()
+    assert await one.held()
+
+    assert (one.inherited, two.inherited) == (False, False)
+
+
 async def test_alone_a_failing_api_server_goes_on(database: Database) -> None:
     """Nobody else takes the claim, so it has it again a little later."""
     one = database.claim("one")

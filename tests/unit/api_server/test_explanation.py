@@ -77,6 +77,11 @@ def test_only_a_time_ahead_is_shown_as_due() -> None:
             replace(IDLE, run=RUNNING),
             "attempt 1 of 5 runs on w-7 for 12 s of at most 120 s, last sign 0.4 s ago".replace("120 s", "2 min"),
         ),
+        (
+            record(replace(JOB, task=None)),
+            replace(IDLE, timeout_s=None, run=RUNNING),
+            "attempt 1 of 5 runs on w-7 for 12 s, last sign 0.4 s ago",
+        ),
         (record(), replace(IDLE, workers=0, left_s=720.0), "no worker serves resize; the last one left 12 min ago"),
         (record(), replace(IDLE, workers=0, left_s=None), "no worker serves resize; none was seen lately"),
         (record(), IDLE, "it waits for a free place since 0 s"),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from hasty.jobs import Failure, Kind, Reason, Status, Task, Turn, Way
+from hasty.jobs import Failure, Kind, Reason, Report, Status, Task, Turn, Way
 from hasty.retry import Retry, delay_s
 from job_server.domain import conclude, hand_back_delay_s
 from job_server.runs import Result
@@ -26,7 +26,9 @@ def conclusion(one: Turn, result: Result) -> tuple[Status, float, bool]:
     found = conclude(one, KIND, result, "a worker", lambda: 1.0)
     assert found is not None
     status, report = found
-    assert (report.worker, report.version, report.failure) == ("a worker", "v1", result.failure)
+    concluded = replace(report, delay_s=0, counts=True)
+    times = (result.started_at, result.ended_at)
+    assert concluded == Report("a worker", result.version, *times, result.run, result.output, result.failure)
     return status, report.delay_s, report.counts
 
 
@@ -65,6 +67,25 @@ def test_input_that_is_not_understood_has_no_conclusion() -> None:
     assert conclude(turn(), KIND, Result(None, 10, 10, "v1", 1), "a worker", lambda: 1.0) is None
     assert [hand_back_delay_s(attempt, 1) for attempt in (1, 2, 3, 100)] == [0.25, 0.5, 1, 10]
     assert [hand_back_delay_s(attempt, 0) for attempt in (1, 2, 3, 100)] == [0.125, 0.25, 0.5, 5]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "first_s", "most_s", "problem"),
+    [
+        (1, 0, 0, None),
+        (2, 0.5, 0.5, None),
+        (0, 1, 1, "attempts is 0: there is at least one attempt"),
+        (1, -1, 1, "first_s is -1 and most_s 1: 0 <= first_s <= most_s"),
+        (1, 3, 2, "first_s is 3 and most_s 2: 0 <= first_s <= most_s"),
+    ],
+)
+def test_policy_without_an_order_is_refused(attempts: int, first_s: float, most_s: float, problem: str | None) -> None:
+    """Waits may be nothing, but not less."""
+    if problem is None:
+        assert Retry(attempts, first_s, most_s).attempts == attempts
+    else:
+        with pytest.raises(ValueError, match=f"^{problem}$"):
+            Retry(attempts, first_s, most_s)
 
 
 def test_waits_double_up_to_the_most_with_jitter() -> None:

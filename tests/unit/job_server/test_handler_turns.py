@@ -4,7 +4,7 @@ import asyncio
 import uuid
 from dataclasses import replace
 
-from hasty.jobs import Reason, Status
+from hasty.jobs import Failure, Reason, Report, Status
 from hasty.server.messaging.topology import JOB_CANCELLED
 from tests.eventually import eventually
 from tests.fakes.broker import DUPLICATE_WINDOW_S
@@ -146,9 +146,10 @@ async def test_at_most_once_turn_is_lost_instead_of_run_again(world: World) -> N
 
     assert heir.hall.runs == []
     ending = world.store.endings[turn.turn_id]
-    assert ending.report is not None
-    assert ending.report.failure is not None
-    assert (ending.status, ending.report.failure.reason) == (Status.FAILED, Reason.LOST)
+    message = "it was started before, nobody knows how far it came, and it must not run twice"
+    now_s = world.seconds
+    report = Report("a worker", "", now_s, now_s, run=1, failure=Failure(Reason.LOST, message=message))
+    assert (ending.status, ending.report) == (Status.FAILED, report)
 
 
 async def test_at_most_once_turn_does_not_begin_without_a_mark(world: World) -> None:
