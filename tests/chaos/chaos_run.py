@@ -121,7 +121,7 @@ class ChaosRun:
             await asyncio.sleep(self._plan.warm_up_s)
             early = await _vitals(system)
             await self._inject_all(system)
-            await asyncio.gather(*system.lingering)
+            await asyncio.gather(*system.open_faults)
             stop.set()
             await loading
             self._tell("healed: waiting for rest")

@@ -59,7 +59,7 @@ class Disk:
         await _as_root("mount", "-o", f"remount,size={used + mib * 2**20}", str(self.folder))
 
     async def free(self) -> None:
-        """Give room again."""
+        """Give the space back."""
         await _as_root("mount", "-o", f"remount,size={_ROOMY}", str(self.folder))
 
     async def unmount(self) -> None:

@@ -78,14 +78,14 @@ class System:
     disks: dict[str, Disk] = field(default_factory=dict)
     no_disks: str = ""
     may_leave: dict[str, set[int]] = field(default_factory=dict)
-    lingering: set[asyncio.Task[None]] = field(default_factory=set)
+    open_faults: set[asyncio.Task[None]] = field(default_factory=set)
     """What is left of faults that do their harm while others are injected."""
 
-    def linger(self, work: Coroutine[Any, Any, None]) -> None:
+    def continue_beside(self, work: Coroutine[Any, Any, None]) -> None:
         """Have a fault go on beside those that follow it."""
-        task = asyncio.create_task(work, name="lingering fault")
-        self.lingering.add(task)
-        task.add_done_callback(self.lingering.discard)
+        task = asyncio.create_task(work, name="open fault")
+        self.open_faults.add(task)
+        task.add_done_callback(self.open_faults.discard)
 
     def children(self, *roles: str) -> list[Child]:
         """Give the children of these roles in the order of their names."""

@@ -11,7 +11,7 @@ from tests.chaos.disks import CannotMount, Disk
 
 
 async def test_a_full_disk_refuses_and_a_free_one_takes(tmp_path: Path) -> None:
-    """What is there stays, nothing can be added, until there is room again."""
+    """What is there stays, nothing can be added, until there is space again."""
     disk, obstacle = await _mounted(tmp_path)
     if disk is None:
         assert "a disk can only be filled" in obstacle

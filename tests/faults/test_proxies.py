@@ -57,7 +57,7 @@ async def _heard(reader: asyncio.StreamReader) -> bytes | None:
 
 
 async def test_a_cut_ends_connections_and_refuses_new_ones(proxy: Proxy) -> None:
-    """As a pulled cable and a reset do; afterwards all is well again."""
+    """As a pulled cable and a reset do; afterwards it works again."""
     async with dialled(proxy) as (reader, writer):
         proxy.set_state(LinkState.CUT)
         with pytest.raises(ConnectionResetError):

@@ -73,7 +73,7 @@ async def _harm(kind: str, expected: tuple[str, ...], system: System, hit: Injec
     post = await system.tasks.post(Order(kind, {}, expected))
     if not post.accepted or post.job_id is None:
         raise NotReached("no such job was accepted")
-    system.linger(_until_ended(system, hit, post.job_id))
+    system.continue_beside(_until_ended(system, hit, post.job_id))
 
 
 async def _until_ended(system: System, hit: Injection, job_id: str) -> None:

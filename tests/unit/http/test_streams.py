@@ -36,7 +36,7 @@ class Server:
         )
 
     async def ask_raw(self, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a stream on a connection of its own, with little room for what is not read."""
+        """Open a stream on a connection of its own, with a small buffer for what is not read."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.setblocking(False)  # noqa: FBT003 - positional only
