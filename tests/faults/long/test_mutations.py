@@ -19,11 +19,15 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Exposure:
-    """The kinds of faults that find a safeguard gone, and the invariant that is broken then."""
+    """The kinds of faults that find a safeguard gone, and the invariant that is broken then.
+
+    With `queued`, jobs wait for a place all the time.
+    """
 
     invariant: str
     kinds: tuple[str, ...]
     handlers: bool = False
+    queued: bool = False
 
 
 EXPOSED_BY = {
@@ -36,7 +40,7 @@ EXPOSED_BY = {
     "no-journal-for-jobs": Exposure("I1", ()),
     "no-journal-for-outcomes": Exposure("I1", ()),
     "no-turn-check": Exposure("I9", ("messages duplicated",) * 3, handlers=True),
-    "no-memory-of-cancellations": Exposure("I10", (), handlers=True),
+    "no-memory-of-cancellations": Exposure("I10", (), handlers=True, queued=True),
     "no-heartbeat": Exposure("I11", (), handlers=True),
     "no-second-run": Exposure("I12", ("handler exits",), handlers=True),
 }
@@ -81,6 +85,8 @@ async def test_without_it_the_checker_objects(safeguard: str, tmp_path: Path) ->
     commands = {role: (sys.executable, "-m", "tests.chaos.mutations", safeguard)}
 
     plan = _plan(tmp_path, exposure.kinds, handlers=exposure.handlers)
+    if exposure.queued:
+        plan = replace(plan, warm_up_s=6, environment={"HASTY_ASYNC_SLOTS": "1"})
 
     outcome = await run_plan(replace(plan, commands=commands))
 
