@@ -76,7 +76,8 @@ async def test_streams_beyond_the_bound_are_refused() -> None:
             assert problem_of(response) == (503, "busy")
             assert response.headers["retry-after"] == "1"
         await stack.aclose()
-        await eventually(lambda: len(server.streams) == 0)
+        # An idle stream notices with its second comment, ten seconds later, that its client is gone.
+        await eventually(lambda: len(server.streams) == 0, within_s=60)
         async with server.http.stream("GET", PATHS[0], headers=STREAM) as response:
             assert response.status_code == 200
 
