@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from hasty.executor.outcomes import STDOUT_MAX
+from hasty.executor.processes import _read
 from hasty.jobs import Reason
 from tests.eventually import eventually
 from tests.execution.running import executing, outcome
@@ -44,3 +46,13 @@ async def test_command_may_write_much_to_stderr() -> None:
         result = await outcome(running, "talks_a_lot")
     assert result.failure is not None
     assert result.failure.reason is Reason.FAILED_BY_HANDLER
+
+
+async def test_what_a_command_writes_beyond_the_limit_is_not_kept() -> None:
+    """It is read all the same, from whatever cannot be killed with it."""
+    written = asyncio.StreamReader()
+    for _ in range(40):
+        written.feed_data(b"x" * 100_000)
+    written.feed_eof()
+
+    assert len(await _read(written, group=2**31 - 1)) == STDOUT_MAX + 1

@@ -46,6 +46,7 @@ def late() -> None:
 
 echo = command("echo", ["cat"])
 refuse = command("refuse", ["sh", "-c", "echo no good >&2; exit 65"])
+floods = command("floods", ["sh", "-c", "yes | head -c 2000000"])
 missing = command("missing", ["/no/such/program"])
 
 
@@ -97,10 +98,13 @@ def test_snooze_cancel_and_timeout_are_told() -> None:
 
 
 def test_command_that_fails_says_why() -> None:
-    """Exit code 65 is Fail; a program that is not there is an error."""
+    """Exit code 65 is Fail; too much output is none; a program that is not there is an error."""
     outcome = hasty.testing.run(refuse)
     assert outcome.error is not None
     assert (outcome.status, outcome.error.message) == ("failed", "no good")
+    flood = hasty.testing.run(floods)
+    assert flood.error is not None
+    assert (flood.error.reason, "more than 1048576 bytes" in flood.error.message) == ("bad_output", True)
     absent = hasty.testing.run(missing)
     assert absent.error is not None
     assert "cannot be started" in absent.error.message
