@@ -24,7 +24,7 @@ P = ParamSpec("P")
 class Hasty:  # long: a method for each request
     """A client that blocks; many threads can use it. ``with Hasty() as hasty:`` closes it.
 
-    Every request is asked again, with growing pauses, as long as nobody answers or the answer is to come back later:
+    Every request is retried, with growing pauses, as long as nobody answers or the answer is to come back later:
     one that makes jobs has an idempotency key, so that it never makes them twice. All methods raise `HastyError`; see
     `hasty.client.errors`.
 

@@ -1,4 +1,4 @@
-"""Requests that are asked again: through restarts, full queues and broken connections."""
+"""Requests that are retried: through restarts, full queues and broken connections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RETRY_FOR_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.1
 MOST_PAUSE_S: Final = 2.0
 
-ASKED_AGAIN: Final = frozenset({408, 429, 502, 503, 504})
+RETRIED_STATUSES: Final = frozenset({408, 429, 502, 503, 504})
 """Nothing was done, or nobody knows: every request can be repeated, those that make jobs by their idempotency key."""
 
 _SUCCESS: Final = range(200, 300)
@@ -109,7 +109,7 @@ def exchange(policy: RetryPolicy, request: Request, until: float | None = None) 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A reply: an answer that is good, or a failure after which it may be asked again."""
+    """A reply: an answer that is good, or a failure after which it may be retried."""
 
     answer: Answer
     failure: Answer | NoAnswer | None
@@ -123,7 +123,7 @@ def failed(reply: Answer | NoAnswer) -> Judged:
     """
     if isinstance(reply, NoAnswer):
         return Judged(Answer(0, {}), reply)
-    if reply.status in ASKED_AGAIN:
+    if reply.status in RETRIED_STATUSES:
         return Judged(reply, reply)
     if reply.status not in _SUCCESS:
         raise error_of(reply)
