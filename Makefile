@@ -11,6 +11,7 @@ SCREENSHOTS ?= .screenshots
 # The tests wait more than they work, so more than there are cores; with many more, those that wait for seconds fail. Each gets whole files, so that the tests of a file
 # share the stack they start; the long files go first.
 TEST_PROCESSES ?= 4
+TESTS := --ignore tests/compose --ignore tests/faults/long --ignore tests/wheel --ignore tests/browser
 OVERLAP ?= 1
 EACH ?= 5
 BIN := .venv/bin
@@ -23,6 +24,10 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-emit-index-url --no-annotate --no-header pyproject.toml
 # The base dependencies that no service needs stay out of the images; uvicorn needs click.
 LOCK_IMAGE := printf '%s\n' httpx2 rich | $(LOCK) --excludes /dev/stdin
+
+# With AGAIN=1, what failed runs once more, alone, and must pass then: a machine that others use is too slow at times.
+# Not so the chaos runs of test-faults: what they find once is found.
+again = $(if $(AGAIN),|| { echo "hasty: the tests that failed run once more"; $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(1); })
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -44,7 +49,7 @@ install: .venv/dev.stamp ## install everything that tests and checks need
 
 .PHONY: test
 test: .venv/dev.stamp ## all tests that need no Docker, on real servers
-	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --ignore tests/compose --ignore tests/faults/long --ignore tests/wheel --ignore tests/browser
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(TESTS) $(call again,$(TESTS))
 
 .PHONY: test-unit
 test-unit: .venv/dev.stamp ## the tests that start no server
@@ -60,7 +65,7 @@ test-wheel: .venv/dev.stamp ## the tests of the wheel, installed in environments
 
 .PHONY: test-browser
 test-browser: .venv/dev.stamp ## the tests of the dashboard in a real browser; they need chromium
-	@$(BIN)/python -m pytest tests/browser
+	@$(BIN)/python -m pytest tests/browser $(call again,tests/browser)
 
 .PHONY: chromium
 chromium: ## install chromium from the packages of Debian or Ubuntu, if there is none
