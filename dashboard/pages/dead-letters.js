@@ -2,8 +2,10 @@
 
 import { html } from "../vendor/lit-html/lit-html.js";
 import { get, Resource } from "../api.js";
-import { ago, count } from "../format.js";
+import { ago, count, plural } from "../format.js";
 import { empty, loaded, time } from "../parts.js";
+
+const SHOWN_BYTES = 1000;
 
 export function deadLetters({ draw }) {
   const list = new Resource(() => get("/v1/dead-letters?limit=200"), draw);
@@ -18,5 +20,16 @@ export function deadLetters({ draw }) {
 
 const letters = (data) => html`<ul class="letters">${data.map((letter) => html`<li class="card">
   <h2>${letter.reason}</h2>
-  <dl class="facts"><div><dt>came</dt><dd>${time(letter.at)} (${ago(letter.at)})</dd></div><div><dt>on</dt><dd><code>${letter.subject}</code></dd></div><div><dt>size</dt><dd>${count(letter.bytes)} bytes</dd></div></dl>
-  <details><summary>What it says</summary><pre tabindex="0">${letter.data}</pre></details></li>`)}</ul>`;
+  <dl class="facts">
+    <div><dt>received</dt><dd>${time(letter.at)} (${ago(letter.at)})</dd></div>
+    <div><dt>subject</dt><dd><code>${letter.subject}</code></dd></div>
+    <div><dt>size</dt><dd>${plural(letter.bytes, "byte")}</dd></div>
+  </dl>
+  ${content(letter)}</li>`)}</ul>`;
+
+// Only the beginning is sent.
+function content({ data, bytes }) {
+  if (!bytes) return html`<p class="note">The message is empty.</p>`;
+  const words = bytes > SHOWN_BYTES ? `The first ${count(SHOWN_BYTES)} of ${count(bytes)} bytes` : "The whole message";
+  return html`<details><summary>${words}</summary><pre tabindex="0">${data}</pre></details>`;
+}

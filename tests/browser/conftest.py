@@ -1,5 +1,6 @@
 """One browser for all tests here, a system full of jobs, and one that is empty and may only be read."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import nats
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
@@ -22,6 +24,14 @@ expect.set_options(timeout=30_000)
 
 TASKS = Path(__file__).with_name("tasks.py")
 KINDS = {"greet", "resize", "fetch", "send"}
+MALFORMED = (
+    b"",
+    b"\xff\xfe\x00garbage",
+    b"<script>document.title = 'taken'</script>",
+    b"x" * 5_000,
+    json.dumps({"subject": "job:finished", "job": {"id": "", "status": "exploded", "object_id": 7}}).encode(),
+)
+"""Messages about jobs that ended, of which no api-server can make anything; the latest is shown first."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,7 @@ async def system_of_jobs(folder: Path) -> AsyncIterator[World]:
     async with world_of(folder, job_servers=2, environment=environment) as made:
         await eventually(lambda: all_serve(made.v1.http), within_s=60)
         made.jobs.update({state: job["id"] for state, job in (await fill(made.v1)).items()})
+        await publish_malformed(made)
         yield made
 
 
@@ -90,6 +101,21 @@ async def all_serve(http: httpx.AsyncClient) -> bool:
     kinds = (await http.get("/v1/kinds")).json()["data"]
     assert {kind["name"] for kind in kinds if len(kind["workers"]) == 2} >= KINDS, kinds
     return True
+
+
+async def publish_malformed(world: World) -> None:
+    """Publish what cannot be processed, one by one, until all of it is a dead letter."""
+    client = await nats.connect(world.stack.children["nats"].url)
+    try:
+        for n, message in enumerate(MALFORMED, start=1):
+            await client.jetstream().publish("job:finished", message)
+
+            async def is_dead(count: int = n) -> bool:
+                return len((await world.v1.http.get("/v1/dead-letters")).json()["data"]) == count
+
+            await eventually(is_dead, within_s=30)
+    finally:
+        await client.close()
 
 
 async def fill(v1: V1) -> dict[str, Any]:

@@ -19,7 +19,7 @@ PAGES = {
     "jobs that are none": ("#/jobs?label=none", ".empty"),
     "kinds": ("#/kinds", ".kinds li"),
     "workers": ("#/workers", ".workers li"),
-    "dead letters": ("#/dead-letters", ".empty"),
+    "dead letters": ("#/dead-letters", ".letters li"),
 }
 JOBS = {"finished": ".timeline", "failed": ".card.bad pre", "cancelled": ".timeline", "running": ".timeline"}
 
