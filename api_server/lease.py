@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -71,6 +72,8 @@ class LeaseKeeper:
         # Not the name alone: a container that is started again has the same one, and must not renew what it left.
         self.owner = f"{name}-{secrets.token_hex(4)}"
         self._lease: Lease | None = None
+        # By this process's own clock, which no database is needed to read.
+        self._renewed_s = -math.inf
         # New jobs of which it is not certain yet that the broker holds them, and when they would be overdue.
         self._unconfirmed: dict[str, datetime] = {}
         # Those among them that did not get there, and how often they are still to be made due.
@@ -131,14 +134,19 @@ class LeaseKeeper:
         if not renewed:
             await self._take_over()
 
+    @property
+    def may_have_run_out(self) -> bool:
+        """Whether others may have taken this lease over, as after this process stood still."""
+        return asyncio.get_running_loop().time() - self._renewed_s >= LEASE.total_seconds()
+
     async def renew(self) -> None:
         """Store the lease again, as of now."""
-        now = self._now()
+        now, begun_s = self._now(), asyncio.get_running_loop().time()
         # The next one's time counts as well: the clock may have been set back since the others' were computed.
         in_doubt_from = min([*self._unconfirmed.values(), now + self._first_overdue])
         lease = Lease(self.owner, now, in_doubt_from - CLOCK_SLACK)
         await self._leases.renew(lease)
-        self._lease = lease
+        self._lease, self._renewed_s = lease, begun_s
 
     async def give_back(self) -> None:
         """End the lease, unless some of its jobs are unconfirmed."""

@@ -150,7 +150,9 @@ class Outbox:
         held = [False] * len(jobs)
         try:
             crash_point(CrashPoint.API_BEFORE_PUBLISH)
-            held = await self._publisher.publish([dispatch(job, job.dispatches) for job in jobs])
+            # If this process stood still since, others have published them, and the broker may have forgotten that.
+            again = self.lease.may_have_run_out
+            held = await self._publisher.publish([dispatch(job, job.dispatches, again=again) for job in jobs])
             crash_point(CrashPoint.API_AFTER_PUBLISH)
         finally:
             self.lease.confirm(job.job_id for job, is_held in zip(jobs, held, strict=True) if is_held)
@@ -192,8 +194,12 @@ class Outbox:
 
     def _may_be_repeated(self, job: Job) -> bool:
         """Whether a first publish of the job's turn may have reached a broker that has forgotten it since."""
+        claim = self.sweep_claim
         return job.dispatches == 0 and (
-            job.unanswered_turn == job.turn_number or job.turn.turn_id in self._unanswered or self.sweep_claim.inherited
+            job.unanswered_turn == job.turn_number
+            or job.turn.turn_id in self._unanswered
+            or claim.inherited
+            or claim.may_have_run_out
         )
 
     async def _postpone_running(self, jobs: Sequence[Job]) -> list[Job]:

@@ -6,6 +6,7 @@ claim lasts: both publish the same dispatch under the same message id, and the b
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -39,6 +40,8 @@ class SweepClaim:
         self._owner = owner
         self._now = now
         self._claimed_at: datetime | None = None
+        # By this process's own clock.
+        self._claimed_s = 0.0
         self._failing = False
         self.inherited = False
 
@@ -57,12 +60,19 @@ class SweepClaim:
                 return False
         elif self._claimed_at is not None and self._claimed_at <= now < self._claimed_at + RENEW_EVERY:
             return True
+        begun_s = asyncio.get_running_loop().time()
         claimed = await self._claims.claim_sweeps(self._owner, now, now + CLAIM)
         if claimed is Claimed.AFTER_ANOTHER and self._claimed_at is None:
             self.inherited = True
-        self._claimed_at = now if claimed else None
+        self._claimed_at, self._claimed_s = now if claimed else None, begun_s
         self._failing = False
         return bool(claimed)
+
+    @property
+    def may_have_run_out(self) -> bool:
+        """Whether another may sweep though this one has claimed it, as after this process stood still."""
+        age_s = asyncio.get_running_loop().time() - self._claimed_s
+        return self._claimed_at is not None and age_s >= CLAIM.total_seconds()
 
     def note(self, *, published: bool) -> None:
         """Note what a sweep came to: a claim that publishes nothing is not renewed, so that another may do better."""

@@ -7,7 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from api_server.domain import OVERDUE_GROWS_UP_TO
-from api_server.sweep_claim import CLAIM
+from api_server.lease import LEASE, LeaseKeeper
+from api_server.sweep_claim import CLAIM, SweepClaim
 from hasty.jobs import Status
 from hasty.server.messaging.events import decode_turn, dispatch_id
 from hasty.server.messaging.topology import JOB_CREATED
@@ -107,6 +108,35 @@ async def test_sweeps_taken_over_tell_that_there_may_have_been_others(
     assert await other.outbox.sweep() == 1
 
     assert first_dispatches_say_again(world) == [not gives_back, False]
+
+
+@pytest.mark.parametrize("claim", [LeaseKeeper, SweepClaim])
+async def test_publish_after_standing_still_says_again(
+    world: World, api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, claim: type
+) -> None:
+    """Meanwhile another api-server has taken over and published, and the broker may have forgotten it."""
+    monkeypatch.setattr(claim, "may_have_run_out", True)
+    world.broker.up = claim is LeaseKeeper
+    await api_server.submit("x")
+    await api_server.outbox.finish()
+    world.broker.up = True
+    await api_server.outbox.sweep()
+
+    assert first_dispatches_say_again(world) == [True]
+
+
+async def test_claims_run_out_by_the_own_clock(api_server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which goes on while the process stands still, and needs no database."""
+    claims = api_server.lease, api_server.outbox.sweep_claim
+    await api_server.lease.renew()
+    assert await api_server.outbox.sweep_claim.held()
+    assert [claim.may_have_run_out for claim in claims] == [False, False]
+
+    loop = asyncio.get_running_loop()
+    after = loop.time() + max(LEASE, CLAIM).total_seconds()
+    monkeypatch.setattr(loop, "time", lambda: after)
+
+    assert [claim.may_have_run_out for claim in claims] == [True, True]
 
 
 async def test_sweeps_with_an_unanswered_publish_are_not_given_back(world: World, api_server: ApiServer) -> None:
