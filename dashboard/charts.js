@@ -3,6 +3,7 @@
 import { html } from "./vendor/lit-html/lit-html.js";
 
 const HEIGHT = 190;
+const LINES = { dashed: [6, 4], dotted: [2, 4] };
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 class Chart extends HTMLElement {
@@ -11,7 +12,7 @@ class Chart extends HTMLElement {
   #series = [];
   #format = String;
 
-  /** Series: `{label, color, dash?, fill?}` with a colour of the style sheet; columns: x first, then one of each. */
+  /** Series: `{label, color, line?, fill?}` with a colour of the style sheet and a line of `LINES`; columns: x first, then one of each. */
   set chart({ series, columns, format }) {
     this.#series = series;
     this.#columns = columns;
@@ -59,11 +60,11 @@ class Chart extends HTMLElement {
       cursor: { show: false },
       scales: { x: { time: false }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
       axes: [
-        { ...axis, values: (_, values) => values.map((value) => this.#format(value)), space: 70, size: 30, incrs: [1, 2, 5, 10, 20, 30, 60, 120, 300] },
+        { ...axis, values: (_, values) => values.map((value) => this.#format(value)), space: 70, size: 24, incrs: [1, 2, 5, 10, 20, 30, 60, 120, 300] },
         { ...axis, size: 48, values: (_, values) => values.map((value) => (value >= 10000 ? `${value / 1000}k` : value)) },
       ],
       series: [{}, ...this.#series.map((one) => ({
-        label: one.label, stroke: color(one.color), width: 2, dash: one.dash, points: { show: false },
+        label: one.label, stroke: color(one.color), width: 2, dash: LINES[one.line], points: { show: false },
         fill: one.fill ? color(`${one.color}-wash`) : undefined,
       }))],
     };
@@ -75,7 +76,7 @@ customElements.define("hasty-chart", Chart);
 /** A chart with its legend and its table; `rows` are the table's, `[x, ...values]` as text. */
 export function chart({ title, note, series, columns, format, heads, rows }) {
   return html`<figure class="card chart">
-    <figcaption><h2>${title}</h2><ul class="legend">${series.map((one) => html`<li><span class="mark ${one.color} ${one.dash ? "dashed" : ""}" aria-hidden="true"></span>${one.label}</li>`)}</ul></figcaption>
+    <figcaption><h2>${title}</h2><ul class="legend">${series.map((one) => html`<li><span class="mark ${one.color} ${one.line ?? ""}" aria-hidden="true"></span>${one.label}</li>`)}</ul></figcaption>
     <hasty-chart aria-hidden="true" .chart=${{ series, columns, format }}></hasty-chart>
     ${note ? html`<p class="note">${note}</p>` : ""}
     <details><summary>As a table</summary><div class="scroll" tabindex="0" role="region" aria-label=${title}><table class="plain"><thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>

@@ -21,7 +21,7 @@ export function deadLetters({ draw }) {
 const letters = (data) => html`<ul class="letters">${data.map((letter) => html`<li class="card">
   <h2>${letter.reason}</h2>
   <dl class="facts">
-    <div><dt>received</dt><dd>${time(letter.at)} (${ago(letter.at)})</dd></div>
+    <div><dt>received</dt><dd>${time(letter.at)} <small>${ago(letter.at)}</small></dd></div>
     <div><dt>subject</dt><dd><code>${letter.subject}</code></dd></div>
     <div><dt>size</dt><dd>${plural(letter.bytes, "byte")}</dd></div>
   </dl>

@@ -44,7 +44,7 @@ function rates({ seconds }) {
   return chart({
     title: "Accepted and ended per second",
     note: `Ended: of the jobs accepted in the last ${seconds.length === LONG_S ? "minute" : plural(seconds.length, "second")}.`,
-    series: [{ label: "accepted", color: "accent", fill: true }, { label: "ended", color: "good", dash: [6, 4] }],
+    series: [{ label: "accepted", color: "accent", fill: true }, { label: "ended", color: "good", line: "dashed" }],
     columns: [ago, seconds.map(([accepted]) => accepted), seconds.map(([, ended]) => ended)],
     format: (value) => `−${-value} s`,
     heads: ["seconds ago", "accepted", "ended"],
@@ -59,7 +59,7 @@ function depth() {
   return chart({
     title: "Depth against places",
     note: ticks.length < LONG_S ? "Since this page was opened." : nothing,
-    series: [{ label: "in flight", color: "warn", fill: true }, { label: "running", color: "accent" }, { label: "places", color: "muted", dash: [2, 4] }],
+    series: [{ label: "in flight", color: "warn", fill: true }, { label: "running", color: "accent" }, { label: "places", color: "muted", line: "dotted" }],
     columns: [ago, ticks.map((tick) => tick.unfinished), ticks.map((tick) => tick.running), ticks.map((tick) => tick.places)],
     format: (value) => (value ? `−${-value < 120 ? `${-value} s` : duration(-value)}` : "now"),
     heads: ["seconds ago", "in flight", "running", "places"],
