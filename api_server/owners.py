@@ -28,18 +28,26 @@ class Owners:
         self._leases = leases
         self._now = now
         self._renewed_at: dict[str, datetime] = {}
+        self._overdue: frozenset[str] = frozenset()
 
     def gone_s(self, owner: str) -> float | None:
         """Return for how long an api-server has not renewed its lease, if it is overdue; None when it is not."""
-        renewed_at = self._renewed_at.get(owner)
-        if renewed_at is None:
-            return None
-        silent = self._now() - renewed_at
-        return silent.total_seconds() if silent > LEASE else None
+        # Since the look, others have been renewed as well.
+        return (self._now() - self._renewed_at[owner]).total_seconds() if owner in self._overdue else None
+
+    async def look(self) -> None:
+        """Read all leases.
+
+        Raises:
+            StoreUnavailable: when the database fails.
+        """
+        now = self._now()
+        self._renewed_at = {lease.owner: lease.renewed_at for lease in await self._leases.all()}
+        self._overdue = frozenset(owner for owner, at in self._renewed_at.items() if now - at > LEASE)
 
     async def run(self) -> None:
         """Look for ever; while the database fails, what was seen last counts."""
         while True:
             with contextlib.suppress(StoreUnavailable):
-                self._renewed_at = {lease.owner: lease.renewed_at for lease in await self._leases.all()}
+                await self.look()
             await asyncio.sleep(LOOK_EVERY_S)
