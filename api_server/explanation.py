@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Final
 
 from api_server.domain import JobRecord
-from hasty.jobs import TERMINAL, Failure, Job, Status
+from hasty.jobs import SLEEP, TERMINAL, Failure, Job, Status
 
 MANY: Final = 100
 """From so many unfinished jobs on, their number is told."""
@@ -151,6 +151,9 @@ def _queued(job: Job, now: datetime, around: Circumstances) -> str:
     since = _span((now - job.created_at).total_seconds())
     if around.free_slots == 0:
         return f"it waits for {since}: all places for {around.kind} are taken{_others(around)}"
+    if job.task is None and around.kind == SLEEP and around.free_slots is not None:
+        # Workers do not name these jobs, of which there may be thousands.
+        return f"it sleeps on a worker, or is on its way to one, for {since}"
     return f"it waits for a free place since {since}{_others(around)}"
 
 

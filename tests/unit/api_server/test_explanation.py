@@ -40,6 +40,8 @@ def ended(status: Status, report: Report | None = None) -> JobRecord:
     return JobRecord(replace(JOB, status=status), None, NOON + 2 * SECOND, report, ())
 
 
+SLEEPING = record(replace(JOB, task=None))
+ASLEEP = replace(IDLE, kind="sleep")
 SCHEDULED = record(replace(JOB, dispatches=0), 41)
 RETRYING = record(replace(JOB, dispatches=0, turn_number=2), 41, FIRST)
 CANCELLING = record(replace(JOB, cancel_at=NOON - 3 * SECOND))
@@ -97,6 +99,9 @@ def test_only_a_time_ahead_is_shown_as_due() -> None:
             "it waits for a free place since 0 s; about 100 jobs of all kinds are unfinished",
         ),
         (record(), replace(IDLE, unfinished=99), "it waits for a free place since 0 s"),
+        (SLEEPING, replace(ASLEEP, free_slots=7), "it sleeps on a worker, or is on its way to one, for 0 s"),
+        (SLEEPING, replace(ASLEEP, free_slots=0), "it waits for 0 s: all places for sleep are taken"),
+        (SLEEPING, ASLEEP, "it waits for a free place since 0 s"),
         (
             record(),
             replace(IDLE, workers=0, broker_unreachable_s=12, silence=Silence("w-7", 6, 44)),
