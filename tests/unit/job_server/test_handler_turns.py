@@ -234,6 +234,7 @@ async def test_cancelled_sleep_ends_at_once(world: World, worker: Worker) -> Non
 
 async def test_job_that_was_cancelled_before_never_begins(world: World, worker: Worker) -> None:
     """Also when it is delivered for the first time, of which no ending is looked for."""
+    world.seconds = 100
     turn = world.post()
     worker.service.cancel([turn.job_id])
 
@@ -241,7 +242,8 @@ async def test_job_that_was_cancelled_before_never_begins(world: World, worker: 
     await worker.idle()
 
     assert worker.hall.runs == []
-    assert world.store.endings[turn.turn_id].status is Status.CANCELLED
+    ending = world.store.endings[turn.turn_id]
+    assert (ending.status, ending.report) == (Status.CANCELLED, Report("a worker", "", 100, 100, run=0))
     assert world.at_rest
 
 
