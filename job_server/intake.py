@@ -11,10 +11,10 @@ from hasty.jobs import Ending, Turn
 from hasty.server.messaging.dead_letters import DeadLetters
 from hasty.server.messaging.delivery import Delivery
 from hasty.server.messaging.events import MalformedMessage, decode_turn, dispatch_id
+from hasty.server.messaging.topology import FIRST_DELIVERY_S
 from job_server.domain import root_task
 
-FIRST_DELIVERY_NS: Final = 2_000_000_000
-"""A message that the broker has had for longer may have been processed by another process."""
+FIRST_DELIVERY_NS: Final = int(FIRST_DELIVERY_S * 1e9)
 
 
 class Store(Protocol):

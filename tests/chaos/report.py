@@ -202,12 +202,17 @@ _FOUND: Final = (
     """A service exited when it wrote to a connection to the broker that had been cut a moment ago: uvloop raises what
     is no connection error. Fixed; `test_connection_that_was_just_cut_is_unavailable` in `tests/wire/test_nats.py`.""",
     """A consumer that was deleted and made anew counts deliveries from 1, so that a turn that was running ran again as
-    if for the first time. Fixed; `test_a_consumer_that_was_deleted_comes_back_under_its_reader` in
-    `tests/wire/test_nats.py`.""",
+    if for the first time, at last only where a job-server had just started. Fixed: it is made anew two seconds later;
+    `test_a_consumer_that_was_deleted_comes_back_under_its_reader` in `tests/wire/test_nats.py`.""",
     """A turn whose publish got no answer was done and acknowledged, and then the broker restarted and forgot the
     message's id: the repeated publish made a message that looked like a first one, so that `ctx.run` was 1 in a second
     run. Fixed; `test_repeated_first_publish_tells_that_it_may_be_one` in `tests/unit/api_server/test_outbox.py`, and
     those after it.""",
+    """As it is meant: where the broker is restarted or its disk is filled every few seconds, on a machine with twenty
+    times the load that it can bear, services left with 70, because their connection was silent for four seconds while
+    the broker answered others, and were started again (I8, in one run of these two kinds alone).""",
+    """As it is meant: a job that runs alone, after its child died again and again, and whose child is then killed from
+    outside, fails as `lost` though it did nothing (I12, in one run of those kinds alone that harm processes).""",
     """Three objections were the checker's own mistakes, and are corrected: it compared times of two processes to the
     millisecond (I4, I9), and did not expect a process that is ended while it starts to end by the signal (I8).""",
 )

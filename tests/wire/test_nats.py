@@ -14,10 +14,18 @@ from hasty.server.local_stack import Child
 from hasty.server.messaging import provisioning
 from hasty.server.messaging.connection import CALL_TIMEOUT_S, BrokerUnavailable, Connection
 from hasty.server.messaging.delivery import Delivery
-from hasty.server.messaging.events import Outgoing, Subject
+from hasty.server.messaging.events import Outgoing, Subject, work_subject
 from hasty.server.messaging.provisioning import StreamState, TopologyConflict
 from hasty.server.messaging.publisher import Publisher
-from hasty.server.messaging.topology import DURABLES, JOB_CREATED, STREAM, STREAM_CONFIG, WORK, work_durable
+from hasty.server.messaging.topology import (
+    DURABLES,
+    FIRST_DELIVERY_S,
+    JOB_CREATED,
+    STREAM,
+    STREAM_CONFIG,
+    WORK,
+    work_durable,
+)
 from hasty.server.messaging.watchdog import watch
 from hasty.server.runtime.process import FatalExit
 from tests.eventually import eventually
@@ -120,14 +128,16 @@ async def test_stream_that_vanishes_during_the_check_is_no_conflict(
 
 
 async def test_a_consumer_that_was_deleted_comes_back_under_its_reader(wire: RealWire) -> None:
-    """Its owner makes it again, and the reader goes on by itself; work that is delivered again is known as such."""
+    """Its owner makes it again, and the reader goes on by itself; what is delivered again is no longer young."""
     await wire.ensure(ACK_WAIT_S)
     consumer = wire.consumer(JOB_CREATED, free_slots=lambda buffered: 100 - buffered)
     received: list[Delivery] = []
+    ages_s: list[float] = []
 
     async def read() -> None:
         async for batch in consumer.batches():
             received.extend(batch)
+            ages_s.extend(time.time() - delivery.stored_ns / 1e9 for delivery in batch)
 
     async with asyncio.TaskGroup() as group:
         reader = group.create_task(read(), name="reader")
@@ -141,7 +151,17 @@ async def test_a_consumer_that_was_deleted_comes_back_under_its_reader(wire: Rea
 
         await eventually(lambda: [delivery.data for delivery in received] == [b"before", b"before", b"after"])
         reader.cancel()
-    assert [delivery.attempt for delivery in received[:2]] == [1, 2]
+    assert ages_s[1] >= FIRST_DELIVERY_S
+
+
+async def test_a_new_consumer_is_made_at_once(wire: RealWire, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can have taken what it is for: there is nothing, though there are other messages."""
+    await wire.ensure(ACK_WAIT_S)
+    await wire.publish([Outgoing(work_subject("thumb"), b"{}"), Outgoing(Subject.CREATED, b"x")])
+    monkeypatch.setattr(provisioning, "FIRST_DELIVERY_S", 3600)
+
+    async with asyncio.timeout(30):
+        await wire.ensure(ACK_WAIT_S, kinds=["greet"])
 
 
 async def test_message_has_one_key_that_no_other_message_has(wire: RealWire, real_broker: RealBroker) -> None:

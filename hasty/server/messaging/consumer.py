@@ -23,9 +23,6 @@ SILENT_PULLS: Final = 3
 REFUSALS_EXPECTED: Final = 4
 """So many refused pulls in a row, some 1.5 s of them, are normal: at the first start, the consumer is being made."""
 
-COUNTS_ANEW_S: Final = 2.0
-"""A consumer that was made anew counts deliveries from 1 again: for so long, none of its is taken for a first one."""
-
 _NS: Final = 1_000_000_000
 
 Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
@@ -80,8 +77,6 @@ class PullConsumer:
         self._silent = 0
         self._missing = 0
         self._last_answer = float("-inf")
-        self._sequence = 0
-        self._anew_at = float("-inf")
         self._subscription: Any = None
         self._inbox = ""
 
@@ -210,19 +205,10 @@ class PullConsumer:
         if reply.startswith("$JS.ACK."):
             self._missing = 0
             self._open = max(self._open - 1, 0)
-            self._buffer.append(self._counted(parse(subject, reply, data, headers)))
+            self._buffer.append(parse(subject, reply, data, headers))
             self._wake.set()
         elif subject == f"{self._inbox}.{self._pull}":
             self._end_pull((headers or b"").split(b"\r\n", 1)[0].decode("utf-8", "replace"))
-
-    def _counted(self, delivery: Delivery) -> Delivery:
-        """Count the deliveries that the consumer had made before it was deleted and made anew."""
-        if delivery.consumer_sequence <= self._sequence:
-            self._anew_at = self._last_answer
-        self._sequence = delivery.consumer_sequence
-        if self._last_answer - self._anew_at < COUNTS_ANEW_S:
-            delivery.attempt = max(delivery.attempt, 2)
-        return delivery
 
     def _end_pull(self, status_line: str) -> None:
         # "NATS/1.0 408 Request Timeout", as HTTP has it.

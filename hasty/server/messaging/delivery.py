@@ -21,8 +21,6 @@ class Delivery:
     """When the broker stored it, in nanoseconds since 1970."""
     message_id: str | None = None
     """Under which id it was published, if any."""
-    consumer_sequence: int = 0
-    """How many deliveries its consumer has made; it begins anew when the consumer is made anew."""
 
     @property
     def key(self) -> str:
@@ -44,7 +42,6 @@ def parse(subject: str, reply: str, data: bytes, headers: bytes | None) -> Deliv
         stream_sequence=int(tokens[first + 1]),
         stored_ns=int(tokens[first + 3]),
         message_id=_message_id(headers),
-        consumer_sequence=int(tokens[first + 2]),
     )
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from hasty.server.messaging.connection import BrokerUnavailable, Connection
-from hasty.server.messaging.topology import DURABLES, STREAMS, Durable, consumer_config, work_durable
+from hasty.server.messaging.topology import (
+    DURABLES,
+    FIRST_DELIVERY_S,
+    STREAMS,
+    Durable,
+    consumer_config,
+    work_durable,
+)
 from hasty.server.runtime.logs import get_logger
 
 log = get_logger(__name__)
@@ -46,8 +54,7 @@ async def ensure(
         TopologyConflict: when a difference cannot be changed in place; the text names it.
     """
     states = {stream: await _ensure_stream(connection, stream, replicas) for stream in STREAMS}
-    for durable in (*DURABLES, *map(work_durable, kinds)):
-        await _ensure_consumer(connection, durable, ack_wait_s)
+    await _ensure_consumers(connection, (*DURABLES, *map(work_durable, kinds)), ack_wait_s)
     return states
 
 
@@ -63,18 +70,31 @@ async def _ensure_stream(connection: Connection, stream: str, replicas: int) -> 
     return StreamState(identity=str(info["created"]), is_new=not have)
 
 
-async def _ensure_consumer(connection: Connection, durable: Durable, ack_wait_s: float) -> None:
-    config = consumer_config(durable, ack_wait_s)
-    wanted = {"stream_name": durable.stream, "config": config}
-    target = f"{durable.stream}.{durable.name}"
-    info = await connection.api(f"CONSUMER.INFO.{target}")
-    have = {} if _missing(info) else info["config"]
-    difference = _difference(config, have)
-    if not difference:
-        return
-    answer = await connection.api(f"CONSUMER.CREATE.{target}.{durable.subject}", wanted)
-    _raise_conflict(f"consumer {durable.name}", difference, answer)
-    log.info("consumer_updated" if have else "consumer_created", consumer=durable.name, difference=difference)
+async def _ensure_consumers(connection: Connection, durables: Iterable[Durable], ack_wait_s: float) -> None:
+    changes: list[tuple[Durable, dict[str, str], bool]] = []
+    for durable in durables:
+        info = await connection.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}")
+        is_missing = _missing(info)
+        difference = _difference(consumer_config(durable, ack_wait_s), {} if is_missing else info["config"])
+        if difference:
+            changes.append((durable, difference, is_missing))
+    for durable, _, is_missing in changes:
+        if is_missing and await _has_messages(connection, durable):
+            # Its predecessor was deleted, and may have delivered them: none of them is young enough then to be taken
+            # for one that is delivered for the first time.
+            await asyncio.sleep(FIRST_DELIVERY_S)
+            break
+    for durable, difference, is_missing in changes:
+        wanted = {"stream_name": durable.stream, "config": consumer_config(durable, ack_wait_s)}
+        answer = await connection.api(f"CONSUMER.CREATE.{durable.stream}.{durable.name}.{durable.subject}", wanted)
+        _raise_conflict(f"consumer {durable.name}", difference, answer)
+        event = "consumer_created" if is_missing else "consumer_updated"
+        log.info(event, consumer=durable.name, difference=difference)
+
+
+async def _has_messages(connection: Connection, durable: Durable) -> bool:
+    info = await connection.api(f"STREAM.INFO.{durable.stream}", {"subjects_filter": durable.subject})
+    return not _missing(info) and bool(info["state"].get("subjects"))
 
 
 def _missing(info: dict[str, Any]) -> bool:

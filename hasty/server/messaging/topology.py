@@ -23,6 +23,9 @@ class Durable:
     stream: str = STREAM
 
 
+FIRST_DELIVERY_S: Final = 2.0
+"""A message that the broker has had for longer may have been delivered before, whatever its delivery says."""
+
 JOB_CREATED: Final = Durable("job-created-group", Subject.CREATED.value)
 JOB_FINISHED: Final = Durable("job-finished-group", Subject.FINISHED.value)
 JOB_FAILED: Final = Durable("job-failed-group", Subject.FAILED.value)
