@@ -88,8 +88,7 @@ async def _ensure_consumers(connection: Connection, durables: Iterable[Durable],
         wanted = {"stream_name": durable.stream, "config": consumer_config(durable, ack_wait_s)}
         answer = await connection.api(f"CONSUMER.CREATE.{durable.stream}.{durable.name}.{durable.subject}", wanted)
         _raise_conflict(f"consumer {durable.name}", difference, answer)
-        event = "consumer_created" if is_missing else "consumer_updated"
-        log.info(event, consumer=durable.name, difference=difference)
+        log.info("consumer_created" if is_missing else "consumer_updated", consumer=durable.name, difference=difference)
 
 
 async def _has_messages(connection: Connection, durable: Durable) -> bool:
