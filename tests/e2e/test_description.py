@@ -36,7 +36,7 @@ continue-on-failure = true
 request-timeout = 30.0
 checks.positive_data_acceptance.expected-statuses = ["2xx", 404, 409, 422]
 phases.fuzzing.enabled = false
-phases.stateful.generation.max-examples = 60
+phases.stateful.generation.max-examples = 150
 phases.coverage.unexpected-methods = ["get", "post", "put", "patch", "delete", "options"]
 
 [[operations]]
