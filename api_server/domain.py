@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Final
 
 from hasty.jobs import Job, Kind, Report, Status
+from hasty.values import quick_dataclass
 
 OVERDUE_GROWS_UP_TO: Final = 8
 """A job that is dispatched again and again waits up to this many times the first wait."""
@@ -17,7 +18,7 @@ ASK_AGAIN: Final = timedelta(seconds=1)
 """How soon a caller may ask again for the place of a job that is processing: nobody knows when it ends."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Run:
     """One run of an object: `number` counts the object's jobs from 1, `processing` says whether it has not ended."""
 
@@ -28,7 +29,7 @@ class Run:
     processing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class PastTurn:
     """A turn that ended and was followed by another; `attempt` is the one it belonged to."""
 
@@ -38,7 +39,7 @@ class PastTurn:
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class JobRecord:
     """Everything that is known of a job.
 
@@ -54,7 +55,7 @@ class JobRecord:
     owner: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Row:
     """What decides whether a job belongs to a list. `kind` is None for the root kind."""
 
@@ -155,14 +156,14 @@ class Claimed(IntEnum):
     """Whoever had it, perhaps the same one, has not given it back."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Admit:
     """The object may have a new job, with this run number."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class TooSoon:
     """The object's latest job is younger than the cooldown; `retry_after_s` seconds are left of it.
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
 
@@ -20,6 +19,7 @@ from hasty.jobs import OBJECT_ID_MAX, Job, Kind, Task, Way, object_id_problem, p
 from hasty.keys import KeyProblem, key_of
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.batching import Batcher
+from hasty.values import quick_dataclass
 
 SUBMIT_BATCH_MAX: Final = 128
 WAITING_MAX: Final = 10_000
@@ -38,7 +38,7 @@ ROOT_INPUT: Final = json.dumps(
 """The schema of what a job of the root kind takes."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Request:
     """What a caller asks for: `input` is a JSON text, `value` what it says.
 
@@ -56,7 +56,7 @@ class Request:
     batch: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Submitted:
     """A job that was stored; `replayed` when that was for an earlier request with the same idempotency key."""
 
@@ -64,7 +64,7 @@ class Submitted:
     replayed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class _Draft:
     """A request that was found valid: the job it becomes, but for its id, run number and time.
 

@@ -1,4 +1,4 @@
-"""What both services and their users mean by a job. Standard library only.
+"""What both services and their users mean by a job. It needs nothing but the standard library.
 
 A job is dispatched as a *turn*, a turn ends with an *ending*, and the ending that is final is the job's *outcome*; an
 ending that is not final says *again*, and the job has another turn. Its status moves along `NEXT`:
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
+
+from hasty.values import quick_dataclass
 
 
 class Status(StrEnum):
@@ -90,7 +92,7 @@ class Reason(StrEnum):
     BAD_OUTPUT = "bad_output"
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Failure:
     """How a turn failed: `type` and `message` are the exception's, where there is one, `traceback` its last 8 KiB."""
 
@@ -100,7 +102,7 @@ class Failure:
     traceback: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Kind:
     """What a job-server announces of a handler: schemas are JSON texts, times in seconds.
 
@@ -124,7 +126,7 @@ class Kind:
     at_most_once: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Task:
     """What a handler is to do in a turn: its input is a JSON text.
 
@@ -141,7 +143,7 @@ class Task:
     versions: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Turn:
     """What is dispatched, and ends once: `timestamp` is the job's creation in Unix seconds, `number` counts from 1.
 
@@ -162,7 +164,7 @@ class Turn:
         return turn_id(self.job_id, self.number)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Report:
     """What is recorded of a handler's turn besides its status; times in Unix seconds by the worker's clock.
 
@@ -181,7 +183,7 @@ class Report:
     counts: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Ending:
     """How a turn ended: `status` is terminal, or `PROCESSING`, which says again. `sleep_time_used` is in seconds.
 
@@ -205,7 +207,7 @@ class Ending:
         return self.status in TERMINAL
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Job:
     """A job as it is stored: `run` counts the object's jobs from 1, `sleep_time_used` is in seconds.
 
@@ -247,7 +249,7 @@ class Job:
         return Turn(self.job_id, named, int(self.created_at.timestamp()), self.turn_number, self.task)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that cannot be processed: `key` is unique, `data` cut at 64 KiB, `reason` one line."""
 

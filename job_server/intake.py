@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from hasty.jobs import Ending, Turn
@@ -12,6 +12,7 @@ from hasty.server.messaging.dead_letters import DeadLetters
 from hasty.server.messaging.delivery import Delivery
 from hasty.server.messaging.events import MalformedMessage, decode_turn, dispatch_id
 from hasty.server.messaging.topology import FIRST_DELIVERY_S
+from hasty.values import quick_dataclass
 from job_server.domain import root_task
 
 FIRST_DELIVERY_NS: Final = int(FIRST_DELIVERY_S * 1e9)
@@ -24,7 +25,7 @@ class Store(Protocol):
     async def count_runs(self, turn_ids: Sequence[str]) -> dict[str, int]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Arrival:
     """A turn that was delivered: `recorded` is its ending, if it has one; `runs_before` may have started it before.
 
@@ -78,11 +79,12 @@ class Intake:
         repeated = {turn.turn_id for delivery, turn in valid if not self._is_first_delivery(delivery, turn)}
         recorded = await self._store.recorded(list(repeated)) if repeated else {}
         runs = await self._runs_before([turn for _, turn in valid], repeated, recorded, is_held)
+        # What was counted cannot be outdated: others see that it was.
+        never_outdated = repeated | runs.keys()
         return [
             Arrival(
                 *(delivery, turn, recorded.get(turn.turn_id), runs.get(turn.turn_id, 0)),
-                # What was counted cannot be outdated: others see that it was.
-                outdated=turn.turn_id not in repeated | runs.keys() and not self._is_first_delivery(delivery, turn),
+                outdated=turn.turn_id not in never_outdated and not self._is_first_delivery(delivery, turn),
             )
             for delivery, turn in valid
         ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from hasty.jobs import Failure, Status, Turn
+from hasty.values import quick_dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Run:
     """A run of a turn: `run` counts the runs of the turn from 1; `alone` has it run in a child process of its own."""
 
@@ -16,7 +15,7 @@ class Run:
     alone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Result:
     """What came of a run; times in Unix seconds.
 
@@ -36,7 +35,7 @@ class Result:
     delay_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is: `done` from 0 to 1, a note, and when the handler said so, in Unix seconds."""
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.answer import Answer
 from hasty.server.runtime.batching import Overloaded
-from hasty.server.runtime.fast_path import BODY_MAX, Shortcut
+from hasty.server.runtime.fast_path import BODY_MAX, Respond, Shortcut
 from hasty.server.runtime.logs import get_logger
 
 T = TypeVar("T")
@@ -30,19 +30,18 @@ class BodyTooLarge(Exception):
 
 
 class Shortcuts:
-    """Several shortcuts as one: each takes what it takes."""
+    """Several shortcuts as one: the first one that takes a request answers it."""
 
     def __init__(self, *shortcuts: Shortcut) -> None:
         self._shortcuts = shortcuts
 
-    def takes(self, method: bytes, target: bytes) -> bool:
-        """Whether one of them takes a request."""
-        return any(shortcut.takes(method, target) for shortcut in self._shortcuts)
-
-    def answer(self, method: bytes, target: bytes, body: bytes, caller: str) -> asyncio.Future[Answer]:
-        """Have the one answer that takes it."""
-        shortcut = next(shortcut for shortcut in self._shortcuts if shortcut.takes(method, target))
-        return shortcut.answer(method, target, body, caller)
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Return what answers a request, if one of them does."""
+        for shortcut in self._shortcuts:
+            respond = shortcut.route(method, target)
+            if respond is not None:
+                return respond
+        return None
 
 
 def response_of(answer: Answer) -> Response:

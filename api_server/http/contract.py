@@ -20,6 +20,7 @@ from hasty.jobs import JOB_ID, OBJECT_ID_MAX, Job, Status, object_id_problem, wh
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.answer import Answer
 from hasty.server.runtime.batching import Overloaded
+from hasty.server.runtime.fast_path import Respond
 
 RETRY_AFTER_S: Final = 1
 TRY_AGAIN: Final = {"retry-after": str(RETRY_AFTER_S)}
@@ -155,15 +156,14 @@ class Contract:
 
     # -- the shortcut: see `hasty.server.runtime.fast_path.Shortcut` -------------------------------------------------
 
-    def takes(self, method: bytes, target: bytes) -> bool:
-        """Whether this is one of the two requests, in the form in which nearly all of them come."""
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Return what answers one of the two requests, in the form in which nearly all of them come."""
         if method == b"POST":
-            return target == b"/"
-        return method == b"GET" and JOB_ID.fullmatch(target.decode("latin-1"), 1) is not None
-
-    def answer(self, method: bytes, target: bytes, body: bytes, caller: str) -> asyncio.Future[Answer]:
-        """Answer a request that this takes."""
-        return self.create(body, caller) if method == b"POST" else self.read(target[1:].decode(), caller)
+            return self.create if target == b"/" else None
+        path = target.decode("latin-1")
+        if method == b"GET" and JOB_ID.fullmatch(path, 1) is not None:
+            return lambda _, caller: self.read(path[1:], caller)
+        return None
 
 
 def _created(job_id: str) -> Answer:

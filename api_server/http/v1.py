@@ -38,6 +38,7 @@ from api_server.submission import Submission, Submitted
 from api_server.watch import Watch
 from hasty.jobs import JOB_ID, TERMINAL
 from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.fast_path import Respond
 
 JSON: Final = "application/json"
 PREFIX: Final = "/v1"
@@ -117,20 +118,19 @@ class V1:
 
     # -- the shortcut: see `hasty.server.runtime.fast_path.Shortcut` -------------------------------------------------
 
-    def takes(self, method: bytes, target: bytes) -> bool:
-        """Whether a job is made or shown, in the form in which nearly all such requests come."""
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Return what makes or shows a job, in the form in which nearly all such requests come."""
         if method == b"POST":
-            return target == _JOBS
+            return self._answer_submission if target == _JOBS else None
         found = _JOB.fullmatch(target) if method == b"GET" else None
-        return found is not None and int(found["wait"] or 0) <= WAIT_MAX_S
+        if found is None or int(found["wait"] or 0) > WAIT_MAX_S:
+            return None
+        return partial(self._answer_read, found["id"].decode(), int(found["wait"] or 0))
 
-    def answer(self, method: bytes, target: bytes, body: bytes, caller: str) -> asyncio.Future[Answer]:
-        """Answer a request that this takes."""
-        found = _JOB.fullmatch(target) if method == b"GET" else None
-        if found is None:
-            return problems.errors.answer(lambda: self.submission.submit(new_job(body, None), caller), self._made)
-        job_id, wait_s = found["id"].decode(), int(found["wait"] or 0)
+    def _answer_submission(self, body: bytes, caller: str) -> asyncio.Future[Answer]:
+        return problems.errors.answer(lambda: self.submission.submit(new_job(body, None), caller), self._made)
 
+    def _answer_read(self, job_id: str, wait_s: int, _body: bytes, caller: str) -> asyncio.Future[Answer]:
         def ask() -> asyncio.Future[JobRecord | None]:
             if wait_s == 0:
                 return self.find(job_id, caller)

@@ -10,7 +10,7 @@ be cancelled; it looks like a turn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 
@@ -30,6 +30,7 @@ from hasty.jobs import (
     object_id_problem,
     whole,
 )
+from hasty.values import quick_dataclass
 
 
 class Subject(StrEnum):
@@ -70,7 +71,7 @@ class MalformedMessage(ValueError):
     """A message is not an event of its subject; the text says why, without the message's content."""
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class _WireJob:
     """A job as an event carries it; validated where it comes in as JSON, not where this process makes it."""
 
@@ -84,7 +85,7 @@ class _WireJob:
     sleep_time_used: Seconds
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class _WireEvent:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
@@ -92,7 +93,7 @@ class _WireEvent:
     job: _WireJob
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class _WireWorkEvent:
     """An event of a handler's turn; what the root kind's events do not have is optional."""
 
@@ -106,7 +107,7 @@ class _WireWorkEvent:
     again: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Outgoing:
     """A message on its way out: with a `message_id` the broker drops a second one within its duplicate window."""
 
@@ -136,7 +137,7 @@ def dispatch(job: Job, number: int, *, again: bool = False) -> Outgoing:
     One that the broker has forgotten it cannot drop: `again` tells that there may have been one. A job that is to be
     cancelled is dispatched as that.
     """
-    turn = replace(job.turn, again=again)
+    turn = replace(job.turn, again=True) if again else job.turn
     subject = Subject.CREATED.value if turn.task is None else work_subject(turn.task.kind)
     if job.cancel_at is not None:
         # The number alone could be that of a dispatch that was no cancellation.

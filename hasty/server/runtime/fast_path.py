@@ -8,7 +8,7 @@ not ordinary, such as a body without a length or a second request before the fir
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, Protocol
@@ -56,20 +56,17 @@ _IN_HEAD: Final = 1
 _IN_BODY: Final = 2
 
 
+Respond = Callable[[bytes, str], asyncio.Future[Answer]]
+"""Answers a request, given its body and its caller: the address that nginx names in X-Forwarded-For, which callers
+cannot set; or empty. It must not raise. If its future is cancelled or fails, the connection is closed instead; the
+future is cancelled when the caller hangs up before."""
+
+
 class Shortcut(Protocol):
     """Answers some requests straight from the connection: without ASGI, and without a task for each."""
 
-    def takes(self, method: bytes, target: bytes) -> bool:
-        """Whether a request is to be answered here."""
-        ...
-
-    def answer(self, method: bytes, target: bytes, body: bytes, caller: str) -> asyncio.Future[Answer]:
-        """Answer it; must not raise. If the future is cancelled or fails, the connection is closed instead.
-
-        The future is cancelled when the caller hangs up before.
-
-        `caller` is the address that nginx names in X-Forwarded-For, which callers cannot set; or empty.
-        """
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Return what answers a request; None when it is not to be answered here."""
         ...
 
 
@@ -100,9 +97,8 @@ class _Exchange:
         "caller",
         "disconnected",
         "keep_alive",
-        "method",
+        "respond",
         "response_complete",
-        "target",
         "waiting_for_100_continue",
     )
 
@@ -110,9 +106,8 @@ class _Exchange:
     message_event: ClassVar = asyncio.Event()
     response_started: ClassVar = False
 
-    def __init__(self, method: bytes, target: bytes, caller: str) -> None:
-        self.method = method
-        self.target = target
+    def __init__(self, respond: Respond, caller: str) -> None:
+        self.respond = respond
         self.caller = caller
         self.body = b""
         self.keep_alive = True
@@ -208,7 +203,8 @@ class Connection(HttpToolsProtocol):
         """Begin the exchange of an ordinary request; None when it is not."""
         parser = self.parser
         method = parser.get_method()
-        if self._shortcut is None or not self._shortcut.takes(method, self.url):
+        respond = None if self._shortcut is None else self._shortcut.route(method, self.url)
+        if respond is None:
             return None
         if (self.cycle is not None and not self.cycle.response_complete) or self.flow.write_paused:
             return None
@@ -232,7 +228,7 @@ class Connection(HttpToolsProtocol):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
         ):
-            return _Exchange(method, self.url, caller.decode("latin-1"))
+            return _Exchange(respond, caller.decode("latin-1"))
         return None
 
     def on_body(self, body: bytes) -> None:
@@ -248,10 +244,8 @@ class Connection(HttpToolsProtocol):
         self._place = _BETWEEN
         exchange = self.cycle
         if isinstance(exchange, _Exchange):
-            assert self._shortcut is not None  # noqa: S101 - without a shortcut there is no exchange
-            answer = self._shortcut.answer(exchange.method, exchange.target, exchange.body, exchange.caller)
-            exchange.answer = answer
-            answer.add_done_callback(partial(self._reply, exchange))
+            exchange.answer = exchange.respond(exchange.body, exchange.caller)
+            exchange.answer.add_done_callback(partial(self._reply, exchange))
         else:
             super().on_message_complete()
 

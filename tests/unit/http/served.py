@@ -17,6 +17,7 @@ from hasty.jobs import Job
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.answer import Answer
 from hasty.server.runtime.batching import Overloaded
+from hasty.server.runtime.fast_path import Respond
 from hasty.server.runtime.http import HttpServer
 from hasty.server.runtime.probes import Probes
 from tests.unit.api_server.v1_world import World
@@ -71,10 +72,16 @@ class Counting(Contract):
         super().__init__(service, service)
         self.short = 0
 
-    def answer(self, method: bytes, target: bytes, body: bytes, caller: str) -> asyncio.Future[Answer]:
-        """Count, and answer."""
-        self.short += 1
-        return super().answer(method, target, body, caller)
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Have what is answered counted."""
+        respond = super().route(method, target)
+
+        def counting(body: bytes, caller: str) -> asyncio.Future[Answer]:
+            assert respond is not None
+            self.short += 1
+            return respond(body, caller)
+
+        return None if respond is None else counting
 
 
 class Served:

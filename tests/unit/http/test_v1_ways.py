@@ -12,6 +12,7 @@ import pytest
 
 from api_server.http.answers import Shortcuts
 from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.fast_path import Respond
 from hasty.server.runtime.http import HttpServer
 from tests.eventually import eventually
 from tests.unit.http.served import hang_up, request
@@ -28,10 +29,16 @@ class Noting(Shortcuts):
     def __post_init__(self) -> None:
         super().__init__(self.api.contract, self.api.parts.v1)
 
-    def answer(self, method: bytes, target: bytes, body: bytes, caller: str) -> asyncio.Future[Answer]:
-        """Note, and answer."""
-        self.noted.append(method + b" " + target)
-        return super().answer(method, target, body, caller)
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Have what is answered noted."""
+        respond = super().route(method, target)
+
+        def noting(body: bytes, caller: str) -> asyncio.Future[Answer]:
+            assert respond is not None
+            self.noted.append(method + b" " + target)
+            return respond(body, caller)
+
+        return None if respond is None else noting
 
 
 @dataclass
