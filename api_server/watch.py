@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Protocol
@@ -25,7 +26,9 @@ LOOK_AGAIN_FOR_S: Final = 1.0
 """A job that was said to have ended is looked at so often and for so long, until the database shows it."""
 
 LOOK_BATCH_MAX: Final = 1_000
-PUBLISH_BATCH_MAX: Final = 1_000
+PUBLISH_BATCH_MAX: Final = 16
+"""So many times what is applied at once, at most 512 jobs, fits well into a message."""
+
 PUBLISH_INTERVAL_S: Final = 0.01
 
 
@@ -180,18 +183,16 @@ class AppliedPublisher:
 
     def __init__(self, publish: Callable[[bytes], Awaitable[None]]) -> None:
         self._publish = publish
-        self._ids: Batcher[str, None] = Batcher(
+        self._ids: Batcher[Sequence[str], None] = Batcher(
             self._publish_many, name="applied", max_batch=PUBLISH_BATCH_MAX, min_interval_s=PUBLISH_INTERVAL_S
         )
 
-    def post(self, job_ids: Iterable[str]) -> None:
+    def post(self, job_ids: Sequence[str]) -> None:
         """Publish soon; what is too much is left out: waiters look once a second as well."""
-        for job_id in job_ids:
-            try:
-                self._ids.post(job_id)
-            except Overloaded:
-                return
+        with contextlib.suppress(Overloaded):
+            self._ids.post(job_ids)
 
-    async def _publish_many(self, job_ids: Sequence[str]) -> list[None]:
+    async def _publish_many(self, applied: Sequence[Sequence[str]]) -> list[None]:
+        job_ids = [job_id for some in applied for job_id in some]
         await self._publish(json.dumps(job_ids, separators=(",", ":")).encode())
-        return [None] * len(job_ids)
+        return [None] * len(applied)

@@ -178,6 +178,8 @@ class Connection:
             max_outstanding_pings=2,
             # Nothing is buffered while disconnected: a caller must learn at once that nothing was sent.
             pending_size=0,
+            # What this process publishes it knows: it is for others.
+            no_echo=True,
             # A user may subscribe to its own inboxes only, see docs/containers.md.
             inbox_prefix=f"_INBOX_{user}" if user else "_INBOX",
             # Subjects come from `topology` and from the broker.

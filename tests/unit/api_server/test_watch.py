@@ -186,6 +186,7 @@ async def test_applied_endings_are_published_in_batches() -> None:
         published.append(json.loads(data))
 
     applied = AppliedPublisher(publish)
-    applied.post(map(str, range(500)))
+    applied.post([str(number) for number in range(300)])
+    applied.post([str(number) for number in range(300, 500)])
     await eventually(lambda: sum(map(len, published)) == 500)
     assert len(published) == 1
