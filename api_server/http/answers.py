@@ -13,9 +13,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hasty.server.mongo import StoreUnavailable
-from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.answer import Answer, Respond, Shortcut
 from hasty.server.runtime.batching import Overloaded
-from hasty.server.runtime.fast_path import BODY_MAX, Respond, Shortcut
+from hasty.server.runtime.fast_path import BODY_MAX
 from hasty.server.runtime.logs import get_logger
 
 T = TypeVar("T")

@@ -18,9 +18,8 @@ from api_server.errors import DiskFull, InvalidRequest, NoSuchJob, TooSoonError
 from api_server.http.answers import BodyTooLarge, ErrorTable
 from hasty.jobs import JOB_ID, OBJECT_ID_MAX, Job, Status, object_id_problem, whole
 from hasty.server.mongo import StoreUnavailable
-from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.answer import Answer, Respond
 from hasty.server.runtime.batching import Overloaded
-from hasty.server.runtime.fast_path import Respond
 
 RETRY_AFTER_S: Final = 1
 TRY_AGAIN: Final = {"retry-after": str(RETRY_AFTER_S)}
@@ -154,7 +153,7 @@ class Contract:
             raise NoSuchJob(job_id)
         return self._queries.find(job_id, caller)
 
-    # -- the shortcut: see `hasty.server.runtime.fast_path.Shortcut` -------------------------------------------------
+    # -- the shortcut: see `hasty.server.runtime.answer.Shortcut` ----------------------------------------------------
 
     def route(self, method: bytes, target: bytes) -> Respond | None:
         """Return what answers one of the two requests, in the form in which nearly all of them come."""

@@ -37,8 +37,7 @@ from api_server.repetition import Repetition
 from api_server.submission import Submission, Submitted
 from api_server.watch import Watch
 from hasty.jobs import JOB_ID, TERMINAL
-from hasty.server.runtime.answer import Answer
-from hasty.server.runtime.fast_path import Respond
+from hasty.server.runtime.answer import Answer, Respond
 
 JSON: Final = "application/json"
 PREFIX: Final = "/v1"
@@ -116,7 +115,7 @@ class V1:
             raise NoSuchJob(job_id)
         return record
 
-    # -- the shortcut: see `hasty.server.runtime.fast_path.Shortcut` -------------------------------------------------
+    # -- the shortcut: see `hasty.server.runtime.answer.Shortcut` ----------------------------------------------------
 
     def route(self, method: bytes, target: bytes) -> Respond | None:
         """Return what makes or shows a job, in the form in which nearly all such requests come."""

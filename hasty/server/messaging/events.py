@@ -116,8 +116,10 @@ class Outgoing:
     message_id: str | None = None
 
 
-_ADAPTER: Final = TypeAdapter(_WireEvent)
-_WORK_ADAPTER: Final = TypeAdapter(_WireWorkEvent)
+# Validator and serializer themselves: the adapter's methods add more than half a microsecond to each call.
+_TO_JSON: Final = TypeAdapter(_WireEvent).serializer.to_json
+_WORK_TO_JSON: Final = TypeAdapter(_WireWorkEvent).serializer.to_json
+_WORK_VALIDATOR: Final = TypeAdapter(_WireWorkEvent).validator
 _KIND_ADAPTER: Final = TypeAdapter(Kind)
 
 
@@ -209,18 +211,18 @@ def _message(
 ) -> Outgoing:
     job = _WireJob(turn.job_id, turn.job_id, turn.object_id, status.value, turn.timestamp, sleep_time_used)
     if turn.task is None and report is None and turn.number == 1 and not turn.again:
-        return Outgoing(subject, _ADAPTER.dump_json(_WireEvent(subject, job)), message_id)
+        return Outgoing(subject, _TO_JSON(_WireEvent(subject, job)), message_id)
     task = turn.task
     if task is not None and subject in _ENDINGS:
         # The api-server has the rest.
         task = Task(task.kind, "", task.attempt)
     event = _WireWorkEvent(subject, job, turn.number, task, report, turn.again and subject not in _ENDINGS)
-    return Outgoing(subject, _WORK_ADAPTER.dump_json(event, exclude_defaults=True), message_id)
+    return Outgoing(subject, _WORK_TO_JSON(event, exclude_defaults=True), message_id)
 
 
 def _decode(subject: str, data: bytes) -> _WireWorkEvent:
     try:
-        event = _WORK_ADAPTER.validate_json(data)
+        event: _WireWorkEvent = _WORK_VALIDATOR.validate_json(data)
     except ValidationError as error:
         raise _malformed(error) from None
     if event.subject != subject:

@@ -1,8 +1,10 @@
-"""An answer to a request, and its bytes."""
+"""An answer to a request, its bytes, and what gives it."""
 
+import asyncio
 import json
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 _STATUS_LINES: Final = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
@@ -14,6 +16,20 @@ class Answer(NamedTuple):
     headers: tuple[tuple[str, str], ...]
     body: bytes
     media_type: str = "application/json"
+
+
+Respond = Callable[[bytes, str], asyncio.Future[Answer]]
+"""Answers a request, given its body and its caller: the address that nginx names in X-Forwarded-For, which callers
+cannot set; or empty. It must not raise. If its future is cancelled or fails, the connection is closed instead; the
+future is cancelled when the caller hangs up before."""
+
+
+class Shortcut(Protocol):
+    """Answers some requests straight from the connection: without ASGI, and without a task for each."""
+
+    def route(self, method: bytes, target: bytes) -> Respond | None:
+        """Return what answers a request; None when it is not to be answered here."""
+        ...
 
 
 def refusal(status: HTTPStatus, text: str) -> Answer:

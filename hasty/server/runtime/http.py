@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from hasty.server.runtime.fast_path import Config, Connection, Server, Shortcut
+from hasty.server.runtime.answer import Shortcut
+from hasty.server.runtime.fast_path import Config, Connection, Server
 from hasty.server.runtime.probes import Receive, Scope, Send
 from hasty.server.runtime.process import EXIT_FAILED, FatalExit
 

@@ -15,9 +15,8 @@ from api_server.http.app import make_app
 from api_server.http.contract import Contract
 from hasty.jobs import Job
 from hasty.server.mongo import StoreUnavailable
-from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.answer import Answer, Respond
 from hasty.server.runtime.batching import Overloaded
-from hasty.server.runtime.fast_path import Respond
 from hasty.server.runtime.http import HttpServer
 from hasty.server.runtime.probes import Probes
 from tests.unit.api_server.v1_world import World

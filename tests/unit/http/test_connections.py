@@ -1,8 +1,10 @@
 """Connections that do what no HTTP library would: every request that was understood is answered, in order, once."""
 
 import asyncio
+import gc
 import json
 import logging
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -283,12 +285,32 @@ async def test_reset_while_requests_wait_disturbs_nobody(served: Served, after: 
         assert (await client.post("/", json={"object_id": "x"})).status_code == 201
 
 
-async def test_garbage_after_a_reset_is_forgotten_at_once(served: Served) -> None:
-    """No timer keeps a connection that is gone."""
+async def test_no_timer_keeps_a_connection_that_is_gone(served: Served) -> None:
+    """Idle ones wait for more than a minute."""
     async with connected(served) as raw:
         await raw.send(POST)
         assert await raw.answer()
-        [connection] = served.connections
+        connection = weakref.ref(*served.connections)
         hang_up(raw.writer)
         await eventually(lambda: not served.connections)
-    assert connection.timeout_keep_alive_task is None
+
+    def is_freed() -> bool:
+        gc.collect()
+        return connection() is None
+
+    await eventually(is_freed)
+
+
+async def test_idle_connection_is_closed_and_a_busy_one_is_not(served: Served) -> None:
+    """The time counts from the last answer, and a request under way may take longer."""
+    async with connected(served) as raw:
+        await eventually(lambda: served.connections)
+        [connection] = served.connections
+        connection.timeout_keep_alive = 0.3
+        await raw.send(GET)
+        assert await raw.answer()
+        await raw.send(POST_LATER)
+        await eventually(lambda: served.service.open)
+        await asyncio.sleep(0.5)
+        served.service.open[0].set_result(UNKNOWN)
+        assert (await raw.all()).statuses == [201]

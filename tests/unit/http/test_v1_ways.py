@@ -11,8 +11,7 @@ import httpx
 import pytest
 
 from api_server.http.answers import Shortcuts
-from hasty.server.runtime.answer import Answer
-from hasty.server.runtime.fast_path import Respond
+from hasty.server.runtime.answer import Answer, Respond
 from hasty.server.runtime.http import HttpServer
 from tests.eventually import eventually
 from tests.unit.http.served import hang_up, request
