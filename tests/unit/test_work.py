@@ -9,7 +9,7 @@ import time
 import pytest
 
 from hasty.jobs import Status, Turn
-from hasty.server.runtime.timers import GRAIN_S, TimerQueue
+from hasty.server.runtime.timers import GRAIN_S, IdleTimer, TimerQueue
 from job_server.work import sleeping
 from tests.eventually import eventually
 
@@ -92,3 +92,15 @@ async def test_stopped_work_reports_no_ending() -> None:
     timers.after(0.05, lambda: passed.append(True))
     await eventually(lambda: passed)
     assert ends == []
+
+
+async def test_idle_time_counts_from_the_latest_start() -> None:
+    """However often it was started before; and one timer of the loop serves all."""
+    loop = asyncio.get_running_loop()
+    expired: asyncio.Future[float] = loop.create_future()
+    idle = IdleTimer(loop, 0.1, lambda: expired.set_result(loop.time()))
+    idle.start()
+    await asyncio.sleep(0.05)
+    idle.start()
+    started = loop.time()
+    assert await expired - started > 0.099

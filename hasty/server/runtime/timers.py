@@ -1,4 +1,4 @@
-"""Any number of timers for the price of one of the event loop's."""
+"""Many timers for the price of one of the event loop's."""
 
 from __future__ import annotations
 
@@ -77,3 +77,43 @@ class TimerQueue:
                     log.exception("timer_failed")
         if self._heap:
             self._set_timer(self._heap[0][0])
+
+
+class IdleTimer:
+    """Calls a function when there has been nothing to do for `after_s` seconds.
+
+    `start` and `stop` may be called for every request: to set and cancel a timer of the loop each time would cost some
+    two microseconds. So the one timer that there is looks, when it fires, whether it is still wanted.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, after_s: float, expire: Callable[[], None]) -> None:
+        self._loop = loop
+        self._after_s = after_s
+        self._expire = expire
+        self._since: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Count from now on."""
+        self._since = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._after_s, self._fire)
+
+    def stop(self) -> None:
+        """Count no longer: there is something to do."""
+        self._since = None
+
+    def close(self) -> None:
+        """Forget everything."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _fire(self) -> None:
+        self._timer = None
+        if self._since is None:
+            return
+        left_s = self._since + self._after_s - self._loop.time()
+        if left_s > 0:
+            self._timer = self._loop.call_later(left_s, self._fire)
+        else:
+            self._expire()
