@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,9 @@ from tests.chaos.faults.processes import WATCHDOG
 from tests.chaos.system import BACK_WITHIN_S, FaultKind, Injection, NotReached, System, last
 
 _BROKER: Final = frozenset({"nats"})
+
+WRITES_WITHIN_S: Final = 15.0
+"""How long a full disk waits for the broker to write."""
 
 
 async def _killed(system: System, hit: Injection) -> None:
@@ -83,6 +87,11 @@ async def _disk_full(system: System, hit: Injection) -> None:
     hit.begins("nats")
     await disk.fill()
     try:
+        # With other faults beside this one, nothing may be published for a while.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WRITES_WITHIN_S):
+                while _refusals(broker) == before:
+                    await asyncio.sleep(0.2)
         await last(hit, 2, 4)
     finally:
         await disk.free()
