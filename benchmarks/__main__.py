@@ -42,6 +42,7 @@ ROWS: dict[str, Callable[[Plan], Awaitable[Findings]]] = {
     "latency": latency.latency,
     "memory": memory.memory,
     "hold": holding.hold,
+    "hold-handlers": holding.hold_handlers,
     "sync": scaling.syncs,
     "api-servers": scaling.api_servers,
     "job-servers": scaling.job_servers,

@@ -1,6 +1,7 @@
-"""Ten thousand jobs in one job-server at once."""
+"""Ten thousand jobs in one job-server at once: those that sleep, and those of an async handler in its child."""
 
 import asyncio
+from pathlib import Path
 
 from benchmarks.audit import audit
 from benchmarks.figures import Cost, Figure, Findings
@@ -10,6 +11,7 @@ from benchmarks.proc import CpuMeter, memory
 from benchmarks.systems import hasty
 
 SETTLED_S = 2
+WORK = Path(__file__).with_name("work.py")
 KB = 1024  # per MiB
 
 
@@ -69,3 +71,36 @@ async def hold(plan: Plan) -> Findings:  # long: one measurement, in its order
         ],
         [Cost("held, a second", costs)],
     )
+
+
+async def hold_handlers(plan: Plan) -> Findings:
+    """One job-server and its child hold all jobs of an async handler; they were posted while neither ran.
+
+    Lateness is the last outcome, applied by the api-server, after the last begin plus the sleep.
+    """
+    sleep_s = plan.held_sleep_s
+    # wrk leaves requests under way when it ends: some more jobs than were wanted may have been accepted.
+    slots = plan.held_jobs + 4 * plan.connections
+    environment = {
+        "HASTY_WORK": str(WORK),
+        "HASTY_ASYNC_SLOTS": str(slots),
+        "BENCHMARK_SLEEP_S": f"{sleep_s:g}",
+    }
+    async with hasty(environment=environment) as full:
+        await full.serves("sleeper")
+        worker = full.stack.children["job-server-1"]
+        await worker.terminate()
+        await full.load_kind("sleeper", connections=plan.connections, jobs=plan.held_jobs)
+        await asyncio.sleep(SETTLED_S)
+        jobs = round((await full.counts()).accepted)
+        await worker.start()
+        await worker.ready()
+        last_begun = await full.reached("all begun", lambda counts: counts.started >= jobs)
+        if (held := (await full.counts()).held) < jobs:
+            raise BenchmarkError(
+                f"only {held:g} of {jobs} jobs were held at once: the sleep of {sleep_s:g} s is too short"
+            )
+        last_applied = await full.reached("all ended", lambda counts: counts.applied >= jobs)
+    name = f"{jobs:,} jobs of an async handler held, last outcome after the sleep"
+    late_s = last_applied - last_begun - sleep_s
+    return Findings([Figure(name, "s", late_s, target="3", note=f"sleep {sleep_s:g} s")], [])

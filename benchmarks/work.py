@@ -1,6 +1,7 @@
 """The handlers that are measured: they do nothing, so that all that costs is the way to them and back."""
 
 import asyncio
+import os
 
 from hasty import command, job
 
@@ -27,6 +28,7 @@ greet_command = command("greet_command", ["cat"])
 
 
 @job
-async def sleeper(seconds: float) -> None:
-    """Sleep."""
-    await asyncio.sleep(seconds)
+async def sleeper(name: str) -> str:
+    """Sleep for as long as the environment says."""
+    await asyncio.sleep(float(os.environ["BENCHMARK_SLEEP_S"]))
+    return name
