@@ -25,6 +25,10 @@ STABLE_AFTER_S: Final = 10.0
 ALONE_AT_ONCE: Final = 32
 """Children with a single run at the same time; others wait."""
 
+STARTING_AT_ONCE: Final = 2
+"""Those among them that are starting: a start costs hundreds of times what a run in company costs. Were it not for this
+bound, a busy machine would get busier: late acknowledgements make runs that are alone."""
+
 LOOK_EVERY_S: Final = 1.0
 """How often it is looked whether the files of the handlers have changed."""
 
@@ -65,6 +69,7 @@ class Children:
         self._listener = listener
         self._watch = watch
         self._alone_places = asyncio.Semaphore(ALONE_AT_ONCE)
+        self._starting = asyncio.Semaphore(STARTING_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._reload = asyncio.Event()
         self._files: dict[Path, float] = {}
@@ -99,20 +104,24 @@ class Children:
         async with self._alone_places:
             if start is None:
                 return
-            try:
-                child = await Child.started(start, self._listener.on_message, self._listener.on_output)
-            except OSError as error:
-                log.warning("child_not_started", reason=str(error))
-                return
-            child.retired = True
-            living = asyncio.create_task(self._live(child), name=f"child {child.pid}")
-            try:
-                if not isinstance(await child.hello, str) and give(child):
-                    child.drain()
-                    await asyncio.shield(living)
-            finally:
-                child.kill("was not needed any more")
-                await end([living])
+            async with contextlib.AsyncExitStack() as starting:
+                await starting.enter_async_context(self._starting)
+                try:
+                    child = await Child.started(start, self._listener.on_message, self._listener.on_output)
+                except OSError as error:
+                    log.warning("child_not_started", reason=str(error))
+                    return
+                child.retired = True
+                living = asyncio.create_task(self._live(child), name=f"child {child.pid}")
+                try:
+                    said = await child.hello
+                    await starting.aclose()
+                    if not isinstance(said, str) and give(child):
+                        child.drain()
+                        await asyncio.shield(living)
+                finally:
+                    child.kill("was not needed any more")
+                    await end([living])
 
     async def _keep_current(self, start: Start) -> None:
         """Keep one child running that takes what is new, and replace it when it dies, is retired, or has old code."""

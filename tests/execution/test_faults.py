@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from hasty.jobs import Reason, Status
 from job_server.execution import Executor, child, executor
+from job_server.execution.children import STARTING_AT_ONCE
 from job_server.runs import Result
 from tests.eventually import eventually
 from tests.execution.running import executing, outcome, start, turn_of
@@ -55,6 +57,30 @@ async def test_poison_is_lost_and_its_neighbours_finish(kind: str) -> None:
     assert (result.status, result.failure.reason, result.final, result.run) == (Status.FAILED, Reason.LOST, True, 4)
     assert {other.status for other in others} == {Status.FINISHED}
     assert max(other.run for other in others) > 1
+
+
+async def test_few_children_for_single_runs_start_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait: starting is what costs. Once they have started, more than these run side by side."""
+    begun = child.Child.started
+    started: list[child.Child] = []
+    most_starting = 0
+
+    async def noting(*arguments: Any) -> child.Child:
+        nonlocal most_starting
+        new = await begun(*arguments)
+        started.append(new)
+        most_starting = max(most_starting, sum(not one.hello.done() for one in started))
+        return new
+
+    async with executing() as running:
+        monkeypatch.setattr(child.Child, "started", noting)
+        runs = [start(running, turn_of("sleep_async", seconds=6), alone=True) for _ in range(6)]
+        await eventually(lambda: sum(one.hello.done() for one in started) > STARTING_AT_ONCE, within_s=30)
+        assert not any(run.done() for run in runs)
+        results = await asyncio.gather(*runs)
+
+    assert {result.status for result in results} == {Status.FINISHED}
+    assert most_starting == STARTING_AT_ONCE
 
 
 async def test_fault_in_a_process_costs_nobody_else() -> None:
