@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from hasty.cli.exits import NO_SUCH_JOB, USAGE, leave
 from hasty.client.calls import JOB_ID
 
 if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
-    from hasty.client import Hasty
+    from hasty.client import Hasty, Job
 
 LOOKED_AT: Final = 1_000
 """So many jobs are looked at, the newest first."""
 
-NAMED: Final = 5
+NAMED: Final = 10
+"""So many jobs are named, where several may be meant."""
 
 _PART: Final = re.compile(r"[0-9a-f-]{4,35}")
 
@@ -32,6 +34,16 @@ def resolve(client: Hasty, text: str) -> str:
         since = f" back to {seen[-1].created_at:%Y-%m-%d %H:%M:%S} UTC" if len(seen) == LOOKED_AT else ""
         leave(f"of the newest {len(seen)} jobs{since}, none has the id {text}: give the whole id", NO_SUCH_JOB)
     if len(found) > 1:
-        some = ", ".join(f"{job.id} ({job.kind})" for job in found[:NAMED])
-        leave(f"{text} may be {len(found)} jobs, such as {some}: give more of the id", USAGE)
+        leave(f"{text} may be {len(found)} jobs; give more of the id:\n{_named(found)}", USAGE)
     return found[0].id
+
+
+def _named(jobs: Sequence[Job]) -> str:
+    """Write a line for each of the first jobs, to choose from, and how many more there are."""
+    from hasty.cli.output import ago
+
+    rows = [(job.id, job.phase or job.status, job.kind, ago(job.created_at)) for job in jobs[:NAMED]]
+    widths = [max(len(row[n]) for row in rows) for n in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    more = len(jobs) - len(rows)
+    return "\n".join(f"  {line}" for line in (*lines, *([f"and {more} more, older ones"] if more else [])))

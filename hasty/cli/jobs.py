@@ -51,7 +51,7 @@ def list_(
     *, since: str | None, limit: int, as_json: bool, url: str | None, profile: str | None, **filters: str | None
 ) -> None:
     """List jobs, newest first."""
-    from hasty.cli.output import ago, print_json, print_table, short
+    from hasty.cli.output import ago, print_json, print_table, short, time_text
     from hasty.cli.server import connect
 
     with connect(url, profile) as client:
@@ -68,7 +68,7 @@ def list_(
                 job.kind,
                 job.phase or job.status,
                 f"{job.attempt}/{job.attempts}",
-                job.created_at.isoformat() if whole else ago(job.created_at),
+                time_text(job.created_at) if whole else ago(job.created_at),
                 job.key or "",
                 ",".join(job.labels),
             ]

@@ -105,8 +105,10 @@ async def test_list_is_for_pipes_and_for_programs(hasty: Command, client: AsyncH
     ids = {job.id for job in made if not isinstance(job, Exception)}
     lines = (await hasty.run("list", "--label", "listed", "--since", "1h", "--limit", "4")).out.splitlines()
     assert (len(lines), {line.split("\t")[0] for line in lines} <= ids) == (4, True)
-    objects = (await hasty.run("list", "--label", "listed", "--json")).out.splitlines()
-    assert {json.loads(line)["id"] for line in objects} == ids
+    objects = [json.loads(line) for line in (await hasty.run("list", "--label", "listed", "--json")).out.splitlines()]
+    assert {each["id"] for each in objects} == ids
+    # Times are written in one way.
+    assert [line.split("\t")[4] for line in lines] == [each["created_at"] for each in objects[:4]]
     assert (await hasty.run("list", "--label", "listed", "--since", "2020-01-01", "--kind", "train")).out == ""
     for bad in (("--since", "soon"), ("--status", "done")):
         refused = await hasty.run("list", *bad)
