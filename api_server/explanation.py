@@ -149,11 +149,13 @@ def _queued(job: Job, now: datetime, around: Circumstances) -> str:
     if known is not None:
         return known
     since = _span((now - job.created_at).total_seconds())
+    if job.task is None and around.kind == SLEEP and around.free_slots is not None:
+        # Workers name those that have slept for a second, and not all where there are thousands.
+        if around.free_slots == 0:
+            return f"it sleeps on a worker, or waits for a place, for {since}: all are taken{_others(around)}"
+        return f"it sleeps on a worker, or is on its way to one, for {since}"
     if around.free_slots == 0:
         return f"it waits for {since}: all places for {around.kind} are taken{_others(around)}"
-    if job.task is None and around.kind == SLEEP and around.free_slots is not None:
-        # Workers do not name these jobs, of which there may be thousands.
-        return f"it sleeps on a worker, or is on its way to one, for {since}"
     return f"it waits for a free place since {since}{_others(around)}"
 
 

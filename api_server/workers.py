@@ -28,7 +28,9 @@ _Row = tuple[str, int, int, int, float, float | None, str | None]
 class Pulse(BaseModel):
     """A pulse as it travels: one message, or part number `part[0]` of `part[1]`.
 
-    `kinds` and `slots` are those of handlers; `sleep` has the slots of the built-in kind, where it is served.
+    `kinds` and `slots` are those of handlers; `sleep` has the slots of the built-in kind, where it is served. `asleep`
+    says since when its jobs have been held, in Unix seconds; of those that sleep briefly, or are very many, some are
+    not named. It is in the first part.
     """
 
     worker: Annotated[str, Field(min_length=1, max_length=256)]
@@ -38,6 +40,7 @@ class Pulse(BaseModel):
     free: int | None = None
     sleep: int | None = None
     held: int
+    asleep: dict[str, float] = {}
     running: list[_Row]
     part: tuple[int, int] = (0, 1)
 
@@ -46,14 +49,14 @@ class Pulse(BaseModel):
 class Running:
     """A turn of a job that a worker runs; `started_at` is in Unix seconds by the worker's clock.
 
-    `heard_s` is how many seconds ago the worker said so.
+    `heard_s` is how many seconds ago the worker said so. Of a job that sleeps, version and run are not known.
     """
 
     worker: str
-    version: str
+    version: str | None
     turn: int
     attempt: int
-    run: int
+    run: int | None
     started_at: float
     done: float | None
     note: str | None
@@ -65,7 +68,7 @@ class Worker:
     """The newest that is known of a worker; `heard_at` is in the loop's time, `at` in Unix seconds by its clock.
 
     `kinds` are those that it serves, with the built-in one, which has no version; `slots` has each kind's share of the
-    `free` places.
+    `free` places. Nothing is decided by `asleep`: it is there to be shown.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Worker:
     has_handlers: bool
     held: int
     running: dict[str, _Row]
+    asleep: dict[str, float] = field(default_factory=dict)
     parts: dict[int, list[_Row]] = field(default_factory=dict)
 
     @property
@@ -107,14 +111,16 @@ class Workers:
             self._forget(now)
             if worker is None and len(self._workers) >= WORKERS_MAX:
                 return
-            running = {} if worker is None else worker.running
+            running, asleep = ({}, {}) if worker is None else (worker.running, worker.asleep)
             free = max(pulse.slots.values(), default=0) if pulse.free is None else pulse.free
             kinds, slots = (pulse.kinds, pulse.slots) if pulse.sleep is None else _with_sleep(pulse, pulse.sleep)
             handlers = bool(pulse.kinds)
-            worker = Worker(pulse.worker, pulse.at, now, kinds, slots, free, handlers, pulse.held, running)
+            worker = Worker(pulse.worker, pulse.at, now, kinds, slots, free, handlers, pulse.held, running, asleep)
             self._workers[pulse.worker] = worker
         self._left |= dict.fromkeys(worker.kinds, now)
         worker.parts[pulse.part[0]] = pulse.running
+        if pulse.part[0] == 0:
+            worker.asleep = pulse.asleep
         if len(worker.parts) >= pulse.part[1]:
             # What an earlier pulse said counts until the new one is complete.
             before, worker.running = worker.running, {row[0]: row for rows in worker.parts.values() for row in rows}
@@ -144,6 +150,9 @@ class Workers:
                 note = None if note is None else note[:NOTE_MAX]
                 heard_s = self.silent_s(worker)
                 return Running(worker.name, version, turn, attempt, run, started_at, done, note, heard_s)
+            slept_at = worker.asleep.get(job_id)
+            if slept_at is not None:
+                return Running(worker.name, None, 1, 1, None, slept_at, None, None, self.silent_s(worker))
         return None
 
     def run_turn(self, job_id: str, turn: int) -> bool:
@@ -154,7 +163,7 @@ class Workers:
     def silent_on(self, job_id: str) -> tuple[str, float] | None:
         """Return which worker ran a job when it was last heard, and for how long it has been silent."""
         for worker in self._workers.values():
-            if job_id in worker.running and self.is_silent(worker):
+            if (job_id in worker.running or job_id in worker.asleep) and self.is_silent(worker):
                 return worker.name, self.silent_s(worker)
         return None
 

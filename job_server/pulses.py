@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final, Protocol
 
-from hasty.jobs import Kind
+from hasty.jobs import NOTE_MAX, Kind
 from job_server.held import Held, HeldTurns
 from job_server.runs import Progress
 
 PULSE_SUBJECT: Final = "hasty.pulse"
 EVERY_S: Final = 1.0
-RUNNING_IN_A_PART: Final = 2_000
-"""Turns in one message, so that it stays below the broker's limit whatever their notes."""
+RUNNING_IN_A_PART: Final = 100
+"""Turns in one message, so that it stays below the broker's limit of 1 MiB whatever their notes."""
+
+ASLEEP_AFTER_S: Final = 1.0
+ASLEEP_MAX: Final = 1_000
+"""So many sleeping turns are named at most, the longest held first, and none that sleeps for less than a second: of
+short ones there may be thousands in a second, and a pulse must not grow with them."""
 
 
 class Executor(Protocol):
@@ -66,6 +72,10 @@ def parts(
         for one in held
         if one.turn.task is not None and one.stop is not None
     ]
+    asleep = {
+        one.turn.job_id: round(now_s - (loop_s - one.began), 3)
+        for one in islice((one for one in held if _sleeps(one, loop_s - ASLEEP_AFTER_S)), ASLEEP_MAX)
+    }
     count = max(1, -(-len(running) // RUNNING_IN_A_PART))
     for n in range(count):
         yield json.dumps(
@@ -77,6 +87,7 @@ def parts(
                 "free": free,
                 "sleep": sleep_slots,
                 "held": len(held),
+                "asleep": asleep if n == 0 else {},
                 "running": running[n * RUNNING_IN_A_PART : (n + 1) * RUNNING_IN_A_PART],
                 "part": [n, count],
             },
@@ -84,7 +95,11 @@ def parts(
         ).encode()
 
 
+def _sleeps(held: Held, since_s: float) -> bool:
+    return held.turn.task is None and held.stop is not None and held.began <= since_s
+
+
 def _running(held: Held, started_at: float, progress: Progress | None) -> list[Any]:
     attempt = 1 if held.turn.task is None else held.turn.task.attempt
-    done, note = (None, None) if progress is None else (progress.done, progress.note)
+    done, note = (None, None) if progress is None else (progress.done, progress.note[:NOTE_MAX])
     return [held.turn.job_id, held.turn.number, attempt, held.run, round(started_at, 3), done, note]

@@ -100,7 +100,11 @@ def test_only_a_time_ahead_is_shown_as_due() -> None:
         ),
         (record(), replace(IDLE, unfinished=99), "it waits for a free place since 0 s"),
         (SLEEPING, replace(ASLEEP, free_slots=7), "it sleeps on a worker, or is on its way to one, for 0 s"),
-        (SLEEPING, replace(ASLEEP, free_slots=0), "it waits for 0 s: all places for sleep are taken"),
+        (
+            SLEEPING,
+            replace(ASLEEP, free_slots=0),
+            "it sleeps on a worker, or waits for a place, for 0 s: all are taken",
+        ),
         (SLEEPING, ASLEEP, "it waits for a free place since 0 s"),
         (
             record(),

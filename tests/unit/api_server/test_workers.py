@@ -120,6 +120,23 @@ async def test_free_places_are_those_of_all_kinds_together(clock: Clock) -> None
     assert [(worker.free, worker.taken) for worker in workers.all()] == [(10, 0)]
 
 
+async def test_job_that_sleeps_is_shown_and_nothing_is_decided_by_it(clock: Clock) -> None:
+    """Its worker and its start are known, and no dispatch is postponed; a later pulse replaces the earlier one."""
+    workers, job, other = Workers(), job_of(GREET, {}, NOON), job_of(GREET, {}, NOON)
+    told = {**json.loads(pulse(at=1, sleep=3)), "asleep": {job.job_id: 900.0}}
+    workers.hear(json.dumps(told).encode())
+    running = workers.running(job.job_id)
+    assert running is not None
+    assert (running.worker, running.version, running.run, running.started_at) == ("w-1", None, None, 900.0)
+    assert not workers.run_turn(job.job_id, 1)
+
+    workers.hear(json.dumps({**told, "at": 2, "asleep": {other.job_id: 900.0}, "part": [0, 2]}).encode())
+    workers.hear(json.dumps({**told, "at": 2, "asleep": {}, "part": [1, 2]}).encode())
+    assert (workers.running(job.job_id), workers.running(other.job_id) is None) == (None, False)
+    clock.now += module.SILENT_AFTER_S
+    assert (workers.running(other.job_id), workers.silent_on(other.job_id)) == (None, ("w-1", 5.0))
+
+
 async def test_worker_without_handlers_takes_places_by_what_it_holds(clock: Clock) -> None:
     """It does not say which jobs sleep."""
     workers = Workers()

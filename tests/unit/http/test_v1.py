@@ -105,6 +105,26 @@ async def test_running_job_shows_what_its_worker_says(api: Api, http: httpx.Asyn
     assert body["why"].startswith("attempt 1 of 3 runs on w-1 for 0 s of at most 2 min, last sign 0.")
 
 
+async def test_sleeping_job_shows_its_worker(api: Api, http: httpx.AsyncClient) -> None:
+    """The built-in kind has no version."""
+    made = await http.post("/v1/jobs", json={"kind": "sleep", "input": {"object_id": "x"}})
+    job_id = made.json()["id"]
+    slept_at = api.world.store.jobs[job_id].created_at.timestamp()
+    told = {**json.loads(pulse(sleep=3)), "asleep": {job_id: slept_at}}
+    assert (await http.get(f"/v1/jobs/{job_id}")).json()["phase"] == "queued"
+    api.parts.workers.hear(json.dumps(told).encode())
+
+    body = (await http.get(f"/v1/jobs/{job_id}")).json()
+    assert (body["phase"], body["worker"], body["version"], body["progress"]) == ("running", "w-1", None, None)
+    assert body["started_at"] == body["created_at"]
+    assert body["why"].startswith("attempt 1 of 1 runs on w-1 for 0 s, last sign 0.")
+    events = (await http.get(f"/v1/jobs/{job_id}/timeline")).json()["data"]
+    assert [(event["event"], event["run"], event["worker"]) for event in events] == [
+        ("created", None, None),
+        ("started", None, "w-1"),
+    ]
+
+
 async def test_outcome_shows_output_and_error(api: Api, http: httpx.AsyncClient) -> None:
     """Each as the worker reported it; an output that is no JSON is left out."""
     ids = [(await post(http, name=name)).json()["id"] for name in ("Ada", "Bob", "Cy")]
