@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from api_server.domain import JobRecord, Row
+from api_server.domain import JobRecord
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.logs import get_logger
 
@@ -34,7 +34,7 @@ records, so this is also what all of them hold together."""
 class Jobs(Protocol):
     """What finds jobs; see `api_server.store.listing.ListingStore`."""
 
-    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[Row]: ...
+    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]: ...
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]: ...
 
 
@@ -114,15 +114,15 @@ class Changes:
     async def _look(self) -> None:
         now = self._now()
         since = now - OVERLAP if self._since is None else self._since - OVERLAP
-        rows = await self._jobs.created_between(since, now, CHANGES_MAX)
-        created = {row.job_id for row in rows}
+        found = {each.job.job_id: each for each in await self._jobs.created_between(since, now, CHANGES_MAX)}
         ended = list(self._ended)[-CHANGES_MAX:]
-        dropped = len(rows) >= CHANGES_MAX or len(self._ended) > len(ended)
+        dropped = len(found) >= CHANGES_MAX or len(self._ended) > len(ended)
         self._ended.clear()
-        changed = [*(row.job_id for row in reversed(rows) if row.job_id not in self._created), *ended]
-        self._since, self._created = now, created
-        if not changed and not dropped:
+        records = {job_id: found[job_id] for job_id in reversed(found) if job_id not in self._created}
+        self._since, self._created = now, set(found)
+        if ended:
+            records |= await self._jobs.records(ended)
+        if not records and not dropped:
             return
-        records = await self._jobs.records(list(dict.fromkeys(changed)))
         for follower in self._followers:
             follower.put(records.values(), dropped=dropped)

@@ -55,18 +55,33 @@ class JobRecord:
     owner: str = ""
 
 
-@quick_dataclass(frozen=True, slots=True)
-class Row:
-    """What decides whether a job belongs to a list. `kind` is None for the root kind."""
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which jobs a list holds; what is None does not matter."""
 
-    job_id: str
-    created_at: datetime
-    status: Status
-    kind: str | None
-    key: str | None
-    labels: Sequence[str]
-    batch: str | None
-    run: int
+    kind: str | None = None
+    status: Status | None = None
+    key: str | None = None
+    label: str | None = None
+    batch: str | None = None
+    since: datetime | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether every job belongs to the list."""
+        return self == Filters(since=self.since)
+
+    def match(self, job: Job, root_kind: str) -> bool:
+        """Whether a job belongs to the list; those without a task are of the root kind."""
+        task = job.task
+        return (
+            (self.kind is None or self.kind == (root_kind if task is None else task.kind))
+            and (self.status is None or self.status is job.status)
+            and (self.key is None or self.key == job.key)
+            and (self.label is None or (task is not None and self.label in task.labels))
+            and (self.batch is None or self.batch == job.batch)
+            and (self.since is None or self.since <= job.created_at)
+        )
 
 
 @dataclass(frozen=True, slots=True)

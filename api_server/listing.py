@@ -2,7 +2,8 @@
 
 A query over all jobs would be cheap in MongoDB and expensive in SecantusDB, which reads everything that a range of an
 index holds before it looks at a limit. So the range is what is bounded: a window of creation times, whose width follows
-from how many jobs the one before it held. A list that finds little stops after `EXAMINED_MAX` jobs or `WINDOWS_MAX`
+from how close together the jobs lie in the window before it, or did where the page before ended. Where few jobs match,
+the database is asked for those alone. A list that finds little stops after `LOOKED_AT_MAX` jobs or `WINDOWS_MAX`
 windows, and says how far back it has looked.
 """
 
@@ -14,24 +15,37 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
-from api_server.domain import JobRecord, Row
+from api_server.domain import Filters, JobRecord
 from api_server.errors import InvalidRequest
-from hasty.jobs import JOB_ID, Status, place_of
+from hasty.jobs import JOB_ID, Job, place_of
 
 PAGE_MAX: Final = 200
-EXAMINED_MAX: Final = 4_000
-"""So many jobs at most are looked at for one page."""
+LOOKED_AT_MAX: Final = 1_000
+"""About so many jobs at most are looked at for one page, where the database picks those that match."""
 
-WINDOW_MAX: Final = 1_000
-"""So many jobs of a window are read at once; more are never created in one millisecond, which is how fine times are."""
+READ_MAX: Final = PAGE_MAX
+"""So many jobs at most of a key or a batch are read for one page, where only some of them may match."""
+
+SPARE: Final = 16
+"""So many jobs more than a page needs are read: what was created in the millisecond in which a window is cut is left
+to the next one."""
+
+RARE: Final = 0.5
+"""Where a smaller part of the jobs matches, the database picks those that do."""
+
+RARE_FROM: Final = 10
+"""So many jobs must have been read before that is said of them."""
 
 WINDOWS_MAX: Final = 40
-SEARCHED_AT_ONCE: Final = 600
-"""So many jobs are looked at in a window, where most of them may not match."""
-
 FIRST_WIDTH: Final = timedelta(seconds=1)
 WIDTH_GROWS_BY: Final = 8
 """A window in which no job was created is followed by one that is so many times as wide."""
+
+MORE_GROWS_BY: Final = 32
+"""Any other window is followed by one that is at most so many times as wide."""
+
+MILLISECOND: Final = timedelta(milliseconds=1)
+"""How fine times are."""
 
 CLOCKS_DIFFER_BY: Final = timedelta(minutes=1)
 """Jobs that another clock has created in the future are found as well."""
@@ -43,6 +57,10 @@ WIDEST: Final = timedelta(days=3650)
 
 FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 """Comes before every id."""
+
+PLACES_REMEMBERED: Final = 1_000
+NEWEST_REMEMBERED_FOR: Final = timedelta(seconds=10)
+"""Jobs may have come in much faster since: what the first window would hold too many of stays bounded."""
 
 CURSOR: Final = rf"[0-9]{{1,14}}-{JOB_ID.pattern}|run-[0-9]{{1,15}}"
 """What a cursor looks like: a time in milliseconds, until the year 5138, and a job's id; or the number of a run."""
@@ -62,37 +80,9 @@ class Cursor:
             return f"run-{self.run}"
         return f"{round(self.at.timestamp() * 1000)}-{self.job_id}"
 
-    def precedes(self, row: Row) -> bool:
+    def precedes(self, job: Job) -> bool:
         """Whether a job comes after this place in a list."""
-        return (row.created_at, row.job_id) < (self.at, self.job_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which jobs a list holds; what is None does not matter."""
-
-    kind: str | None = None
-    status: Status | None = None
-    key: str | None = None
-    label: str | None = None
-    batch: str | None = None
-    since: datetime | None = None
-
-    @property
-    def is_all(self) -> bool:
-        """Whether every job belongs to the list."""
-        return self == Filters(since=self.since)
-
-    def match(self, row: Row, root_kind: str) -> bool:
-        """Whether a job belongs to the list."""
-        return (
-            (self.kind is None or self.kind == (row.kind or root_kind))
-            and (self.status is None or self.status is row.status)
-            and (self.key is None or self.key == row.key)
-            and (self.label is None or self.label in row.labels)
-            and (self.batch is None or self.batch == row.batch)
-            and (self.since is None or self.since <= row.created_at)
-        )
+        return (job.created_at, job.job_id) < (self.at, self.job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +100,12 @@ class Page:
 class Jobs(Protocol):
     """What finds jobs; see `api_server.store.listing.ListingStore`."""
 
-    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[Row]: ...
-    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[Row]: ...
-    async def members(self, batch: str) -> list[Row]: ...
+    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]: ...
+    async def search(
+        self, first: datetime, last: datetime, filters: Filters, root_kind: str, limit: int
+    ) -> list[JobRecord]: ...
+    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[JobRecord]: ...
+    async def members(self, batch: str) -> Sequence[str]: ...
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]: ...
 
 
@@ -123,6 +116,7 @@ class Listing:
         self._jobs = jobs
         self._now = now
         self._root_kind = root_kind
+        self._memory = _Memory()
 
     async def page(self, filters: Filters, after: Cursor | None, limit: int) -> Page:
         """Return up to `limit` jobs that match, after a place in their list.
@@ -135,64 +129,83 @@ class Listing:
         if after is not None and by_key != (after.run is not None):
             raise InvalidRequest("after: this cursor belongs to a list with other filters", parameter="after")
         if filters.batch is not None:
-            rows = await self._jobs.members(filters.batch)
-            return await self._cut(self._matching(rows, filters, after), limit)
+            return await self._of_batch(filters.batch, filters, after, limit)
         if by_key:
             return await self._of_key(filters, after, limit)
         return await self._of_time(filters, after, limit)
 
+    async def _of_batch(self, batch: str, filters: Filters, after: Cursor | None, limit: int) -> Page:
+        # Ids begin with the time: so the page's members are known before anything of them is read.
+        ids = sorted(await self._jobs.members(batch), reverse=True)
+        ids = ids if after is None else [job_id for job_id in ids if job_id < after.job_id]
+        read = ids[: limit + 1 if filters == Filters(batch=batch) else max(READ_MAX, limit + 1)]
+        records = await self._jobs.records(read) if read else {}
+        looked_at = [records[job_id] for job_id in read if job_id in records]
+        found = [record for record in looked_at if filters.match(record.job, self._root_kind)]
+        if len(found) > limit:
+            return _cut(found, limit)
+        if len(read) == len(ids):
+            return Page(found, None)
+        at = looked_at[-1].job.created_at if looked_at else BEGINNING
+        return Page(found, Cursor(at, read[-1]), at)
+
     async def _of_key(self, filters: Filters, after: Cursor | None, limit: int) -> Page:
         key, kind = filters.key or "", filters.kind or ""
         place = key if kind == self._root_kind else place_of(kind, key, "")
-        rows = await self._jobs.of_place(place, None if after is None else after.run, WINDOW_MAX)
-        found = [row for row in rows if filters.match(row, self._root_kind)]
-        page = found[:limit]
-        records = await self._jobs.records([row.job_id for row in page])
+        most = limit + 1 if filters == Filters(key=key, kind=kind) else max(READ_MAX, limit + 1)
+        records = await self._jobs.of_place(place, None if after is None else after.run, most)
+        found = [record for record in records if filters.match(record.job, self._root_kind)]
         if len(found) > limit:
-            following: Cursor | None = Cursor(run=page[-1].run)
-        else:
-            following = Cursor(run=rows[-1].run) if len(rows) >= WINDOW_MAX else None
-        return Page([records[row.job_id] for row in page if row.job_id in records], following)
+            return Page(found[:limit], Cursor(run=found[limit - 1].job.run))
+        if len(records) < most:
+            return Page(found, None)
+        last = records[-1].job
+        return Page(found, Cursor(run=last.run), last.created_at)
 
     async def _of_time(self, filters: Filters, after: Cursor | None, limit: int) -> Page:
+        now = self._now()
+        search = _Search(self._memory.before(after, now), limit, is_all=filters.is_all)
+        page = await self._searched(search, filters, after or Cursor(now + CLOCKS_DIFFER_BY, "~"), limit, now)
+        if search.seen is not None:
+            if after is None:
+                self._memory.keep(None, search.seen, now)
+            if page.next is not None:
+                self._memory.keep(page.next, search.seen, now)
+        return page
+
+    async def _searched(self, search: _Search, filters: Filters, place: Cursor, limit: int, now: datetime) -> Page:
         beginning = max(filters.since or BEGINNING, BEGINNING)
-        found: list[Row] = []
-        place = after or Cursor(self._now() + CLOCKS_DIFFER_BY, "~")
-        width, examined = FIRST_WIDTH + (CLOCKS_DIFFER_BY if after is None else timedelta(0)), 0
+        found: list[JobRecord] = []
+        read_max = limit + SPARE
         for _ in range(WINDOWS_MAX):
-            first = max(place.at - width, beginning)
-            rows = await self._jobs.created_between(first, place.at, WINDOW_MAX)
-            examined += len(rows)
-            cut = len(rows) >= WINDOW_MAX
+            last, until = min(place.at, now), place.at
+            if place.job_id == FIRST_ID:
+                until -= MILLISECOND
+            first = _whole_milliseconds(max(last - search.width(len(found)), beginning))
+            if search.is_rare:
+                read = await self._jobs.search(first, until, filters, self._root_kind, read_max)
+            else:
+                read = await self._jobs.created_between(first, until, read_max)
+            cut = len(read) >= read_max
             if cut:
                 # Those of the last millisecond may be incomplete: they are read again with what follows.
-                first = rows[-1].created_at + timedelta(milliseconds=1)
-                rows = [row for row in rows if row.created_at >= first]
-            found += self._matching(rows, filters, place)
+                first = read[-1].job.created_at + MILLISECOND
+                if first > read[0].job.created_at:
+                    read_max *= WIDTH_GROWS_BY
+                    continue
+            new = [record for record in read if first <= record.job.created_at and place.precedes(record.job)]
+            matching = [record for record in new if filters.match(record.job, self._root_kind)]
+            search.note(last - first, len(new), len(matching))
+            found += sorted(matching, key=_place, reverse=True)
             if len(found) > limit:
-                return await self._cut(found, limit)
+                return _cut(found, limit)
             # What was created in the first millisecond of the window is behind us.
             place = Cursor(first, FIRST_ID)
             if not cut and first <= beginning:
-                return await self._cut(found, limit)
-            if examined >= EXAMINED_MAX:
+                return Page(found, None)
+            if search.is_over:
                 break
-            width = _next_width(width, len(rows), 3 * limit if filters.is_all else SEARCHED_AT_ONCE)
-        records = await self._records(found)
-        return Page(records, place, place.at)
-
-    def _matching(self, rows: Sequence[Row], filters: Filters, after: Cursor | None) -> list[Row]:
-        wanted = [row for row in rows if (after is None or after.precedes(row)) and filters.match(row, self._root_kind)]
-        return sorted(wanted, key=lambda row: (row.created_at, row.job_id), reverse=True)
-
-    async def _cut(self, found: Sequence[Row], limit: int) -> Page:
-        page = found[:limit]
-        following = Cursor(page[-1].created_at, page[-1].job_id) if len(found) > limit else None
-        return Page(await self._records(page), following)
-
-    async def _records(self, rows: Sequence[Row]) -> list[JobRecord]:
-        records = await self._jobs.records([row.job_id for row in rows]) if rows else {}
-        return [records[row.job_id] for row in rows if row.job_id in records]
+        return Page(found, place, place.at)
 
 
 def cursor_of(text: str) -> Cursor:
@@ -210,9 +223,93 @@ def cursor_of(text: str) -> Cursor:
     return Cursor(datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=int(first)), rest)
 
 
-def _next_width(width: timedelta, held: int, wanted: int) -> timedelta:
-    """Return how wide the next window is, so that it holds about as many jobs as are wanted."""
-    if held == 0:
-        return min(width * WIDTH_GROWS_BY, WIDEST)
-    factor = min(max(wanted / held, 1 / WIDTH_GROWS_BY), WIDTH_GROWS_BY)
-    return min(max(width * factor, timedelta(milliseconds=1)), WIDEST)
+def _whole_milliseconds(at: datetime) -> datetime:
+    return at.replace(microsecond=at.microsecond // 1000 * 1000)
+
+
+def _place(record: JobRecord) -> tuple[datetime, str]:
+    return record.job.created_at, record.job.job_id
+
+
+def _cut(found: Sequence[JobRecord], limit: int) -> Page:
+    last = found[limit - 1].job
+    return Page(found[:limit], Cursor(last.created_at, last.job_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A span of time and how many jobs were created in it, as far as that is known."""
+
+    span: timedelta
+    jobs: float
+
+
+class _Search:
+    """How far a page has been searched for; `before` is what was seen where the page before it ended."""
+
+    def __init__(self, before: _Seen | None, limit: int, *, is_all: bool) -> None:
+        self._limit = limit
+        self._is_all = is_all
+        self._gap = None if before is None else before.span / before.jobs
+        self._widest = FIRST_WIDTH if before is None else before.span * WIDTH_GROWS_BY
+        self._span = timedelta(0)
+        self._looked_at = self._matched = 0.0
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether few jobs match, as far as it was seen."""
+        enough = self._gap is not None and self._looked_at >= RARE_FROM
+        return not self._is_all and enough and self._matched < RARE * self._looked_at
+
+    @property
+    def is_over(self) -> bool:
+        """Whether enough jobs were looked at."""
+        return self._looked_at >= 0.9 * LOOKED_AT_MAX
+
+    @property
+    def seen(self) -> _Seen | None:
+        """What the page has seen; None where that was nothing."""
+        return _Seen(self._span, self._looked_at) if self._looked_at else None
+
+    def width(self, found: int) -> timedelta:
+        """Return how wide the next window is: so that it holds the rest of the page, and some more."""
+        if self._gap is None:
+            return self._widest
+        wanted = 1.5 * (self._limit + 1 - found)
+        if self._looked_at:
+            wanted *= self._looked_at / max(self._matched, 1)
+        if not self._is_all:
+            wanted = min(wanted, LOOKED_AT_MAX - self._looked_at)
+        return max(min(self._gap * wanted, self._widest), MILLISECOND)
+
+    def note(self, span: timedelta, read: int, matched: int) -> None:
+        """Note what a window held: so many jobs were read of it, and so many of them matched."""
+        span = max(span, MILLISECOND)
+        if self.is_rare and self._gap is not None:
+            # What does not match was looked at by the database alone.
+            read = max(read, round(span / self._gap))
+        else:
+            self._gap = span / read if read else None
+        self._widest = min(span * (MORE_GROWS_BY if read else WIDTH_GROWS_BY), WIDEST)
+        self._span += span
+        self._looked_at += read
+        self._matched += matched
+
+
+class _Memory:
+    """What was seen where pages ended, so that the page after one needs no narrow windows first."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[_Seen, datetime]] = {}
+
+    def before(self, place: Cursor | None, now: datetime) -> _Seen | None:
+        """Return what was seen before a place, and of the newest jobs of late; None where nothing is known."""
+        seen, at = self._seen.get(str(place), (None, now))
+        return seen if place is not None or now - at < NEWEST_REMEMBERED_FOR else None
+
+    def keep(self, place: Cursor | None, seen: _Seen, now: datetime) -> None:
+        """Keep what was seen before a place, or of the newest jobs."""
+        self._seen.pop(str(place), None)
+        self._seen[str(place)] = (seen, now)
+        if len(self._seen) > PLACES_REMEMBERED:
+            del self._seen[next(iter(self._seen))]

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Final
 from fastapi import Header, Path, Query, Request
 from pydantic import AwareDatetime, BeforeValidator
 
+from api_server.domain import Filters
 from api_server.errors import InvalidRequest, NoSuchBatch, NoSuchJob
 from api_server.http.problems import PROBLEM_JSON, Problem
-from api_server.listing import CURSOR, PAGE_MAX, Filters
+from api_server.listing import CURSOR, PAGE_MAX
 from hasty.jobs import JOB_ID, KIND_NAME, LABEL_MAX, OBJECT_ID_MAX, Status
 
 WAIT_MAX_S: Final = 60

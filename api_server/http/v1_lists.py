@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from api_server.domain import JobRecord, Row
+from api_server.domain import Filters
 from api_server.http import links, list_views
 from api_server.http.answers import response_of
 from api_server.http.list_views import DeadLetterList, JobPage, OverviewView
@@ -16,7 +16,7 @@ from api_server.http.parameters import After, Limit, refusals, wanted
 from api_server.http.problems import answered, errors
 from api_server.http.streams import EVENT_STREAM, Streams
 from api_server.http.views import Views
-from api_server.listing import Filters, Listing, cursor_of
+from api_server.listing import Listing, cursor_of
 from api_server.overview import Overviews
 from hasty.jobs import DeadLetter
 from hasty.server.runtime.answer import Answer
@@ -43,7 +43,7 @@ class Lists:
 
     def stream(self, filters: Filters) -> Response:
         """Stream what changes in a list of jobs."""
-        return self.streams.jobs(lambda record: filters.match(row_of(record), self.views.root_kind))
+        return self.streams.jobs(lambda record: filters.match(record.job, self.views.root_kind))
 
     async def dead_letters(self, limit: int) -> Answer:
         """Show the latest dead letters."""
@@ -57,21 +57,6 @@ class Lists:
         """Return the overview."""
         overview = await self.overviews.latest()
         return list_views.overview(overview, self.views.fleet(overview))
-
-
-def row_of(record: JobRecord) -> Row:
-    """Return what decides whether a job belongs to a list."""
-    job = record.job
-    return Row(
-        job.job_id,
-        job.created_at,
-        job.status,
-        job.task.kind if job.task else None,
-        job.key,
-        job.task.labels if job.task else (),
-        job.batch,
-        job.run,
-    )
 
 
 def add_routes(router: APIRouter, lists: Lists) -> None:

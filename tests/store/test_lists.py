@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from api_server.domain import Batch, Lived
+from api_server.domain import Batch, Filters, Lived
+from api_server.store.batches import LOOKED_UP_AT_ONCE
 from hasty.jobs import Ending, Job, Report, Status, Task, place_of
 from tests.store.conftest import FakeLists, RealLists
 from tests.store.jobs import NOON, OWNER
@@ -35,35 +36,42 @@ async def test_jobs_are_found_by_their_creation(lists: Lists) -> None:
     await stored(lists, *(job_at(n) for n in range(5)))
 
     async def found(first: datetime, last: datetime, limit: int = 10) -> list[datetime]:
-        return [row.created_at for row in await lists.created_between(first, last, limit)]
+        return [record.job.created_at for record in await lists.created_between(first, last, limit)]
 
     assert await found(NOON + SECOND, NOON + 3 * SECOND) == [NOON + n * SECOND for n in (3, 2, 1)]
     assert await found(NOON, NOON + 9 * SECOND, 2) == [NOON + n * SECOND for n in (4, 3)]
     assert await found(NOON + 9 * SECOND, NOON + 10 * SECOND) == []
 
 
-async def test_row_says_what_decides_whether_it_is_listed(lists: Lists) -> None:
-    """Of jobs of kinds, with and without a key, and of the root kind."""
-    root = Job("00000000-0000-7000-8000-000000000001", "an object", 3, NOON, dispatches=1, batch="a batch")
-    keyed, keyless = await stored(lists, job_at(2, "a key"), job_at(1))
+async def test_only_what_matches_is_found(lists: Lists) -> None:
+    """By kind, status, label and key, and all of them together; the newest first, up to a limit."""
+    root = Job("00000000-0000-7000-8000-000000000001", "a key", 3, NOON, dispatches=1)
+    keyed, keyless, other = await stored(lists, job_at(2, "a key"), job_at(1), replace(job_at(3), task=Task("b", "{}")))
     await stored(lists, root)
+    await lists.jobs.apply(Status.FAILED, [Ending(keyless.turn, Status.FAILED, 1)], NOON)
 
-    rows = await lists.created_between(NOON, NOON + 2 * SECOND, 10)
+    async def found(limit: int = 10, **filters: object) -> list[str]:
+        wanted = Filters(**filters)  # type: ignore[arg-type]  # fields of filters
+        records = await lists.search(NOON, NOON + 2.5 * SECOND, wanted, "sleep", limit)
+        return [record.job.job_id for record in records]
 
-    assert [(row.job_id, row.kind, row.key, tuple(row.labels), row.batch, row.run) for row in rows] == [
-        (keyed.job_id, "greet", "a key", ("a", "b"), None, 1),
-        (keyless.job_id, "greet", None, ("a", "b"), None, 1),
-        (root.job_id, None, "an object", (), "a batch", 3),
-    ]
-    assert {row.status for row in rows} == {Status.PROCESSING}
+    assert await found(kind="greet") == [keyed.job_id, keyless.job_id]
+    assert await found(1, kind="greet") == [keyed.job_id]
+    assert await found(kind="sleep") == [root.job_id]
+    assert await found(status=Status.FAILED) == [keyless.job_id]
+    assert await found(label="b") == [keyed.job_id, keyless.job_id]
+    assert await found(label="another") == []
+    assert await found(key="a key") == [keyed.job_id, root.job_id]
+    assert await found(kind="greet", status=Status.PROCESSING, label="a", key="a key") == [keyed.job_id]
+    assert await found(kind="b") == [], other.created_at
 
 
 async def test_runs_of_a_place_are_found_newest_first(lists: Lists) -> None:
     """And those before a run number."""
     jobs = await stored(lists, *(job_at(n, "k", run=n) for n in range(1, 5)), job_at(9, "other"))
     place = jobs[0].object_id
-    assert [row.run for row in await lists.of_place(place, None, 3)] == [4, 3, 2]
-    assert [row.run for row in await lists.of_place(place, 3, 3)] == [2, 1]
+    assert [record.job.run for record in await lists.of_place(place, None, 3)] == [4, 3, 2]
+    assert [record.job.run for record in await lists.of_place(place, 3, 3)] == [2, 1]
 
 
 async def test_batch_is_kept_with_its_jobs(lists: Lists) -> None:
@@ -75,10 +83,12 @@ async def test_batch_is_kept_with_its_jobs(lists: Lists) -> None:
     batch = await lists.get("a batch")
     assert batch is not None
     assert list(batch.job_ids) == [job.job_id for job in jobs]
-    assert {row.job_id for row in await lists.members("a batch")} == {job.job_id for job in jobs}
+    assert list(await lists.members("a batch")) == [job.job_id for job in jobs]
     assert await lists.statuses([*batch.job_ids, "unknown"]) == dict.fromkeys(batch.job_ids, Status.PROCESSING)
     assert await lists.get("another") is None
-    assert await lists.members("another") == []
+    many = await stored(lists, *(job_at(10 + n) for n in range(LOOKED_UP_AT_ONCE + 1)))
+    assert await lists.statuses([job.job_id for job in many]) == {job.job_id: Status.PROCESSING for job in many}
+    assert not await lists.members("another")
 
 
 async def test_lives_tell_what_the_overview_needs(lists: Lists) -> None:

@@ -13,7 +13,7 @@ import pymongo
 import pytest
 import pytest_asyncio
 
-from api_server.domain import Batch, Claim, Lease, Run
+from api_server.domain import Batch, Claim, Filters, Lease, Run
 from api_server.store import CALL_TIMEOUT_S, DATABASE, INDEXES
 from api_server.store.batches import BatchStore
 from api_server.store.dead_letters import DeadLetterStore
@@ -214,10 +214,14 @@ LATER = NOON + 500 * SECOND
 
 TEN_LATER = LATER + 10 * SECOND
 SOME = ["job 1", "job 2", "job 3"]
+RARE = Filters(kind="greet", status=Status.FAILED, label="a label")
+OF_KEY = Filters(key="object 500")
 CLAIM = Claim("key 1", "hash", "job 1", NOON)
 
 READS: dict[str, tuple[Callable[[Everything], Awaitable[object]], int]] = {
     "page of a list": (lambda all_: all_.listing.created_between(LATER, TEN_LATER, 50), 11),
+    "page of what is rare": (lambda all_: all_.listing.search(LATER, TEN_LATER, RARE, "greet", 50), 11),
+    "page of a key of any kind": (lambda all_: all_.listing.search(LATER, TEN_LATER, OF_KEY, "sleep", 50), 11),
     "page of a key": (lambda all_: all_.listing.of_place("object 900", None, 50), 1),
     "next page of a key": (lambda all_: all_.listing.of_place("many runs", 3, 50), 3),
     "list of a batch": (lambda all_: all_.listing.members("batch 7"), 1),

@@ -2,7 +2,7 @@
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_server import listing as module
-from api_server.domain import Batch
+from api_server.domain import Batch, Filters, JobRecord
 from api_server.errors import InvalidRequest
-from api_server.listing import Cursor, Filters, Listing, Page, cursor_of
+from api_server.listing import Cursor, Listing, Page, cursor_of
 from hasty.jobs import Job, Status, Task, place_of
 from tests.fakes import FakeJobStore, FakeListingStore
 
@@ -21,12 +21,31 @@ NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
 class Lists:
-    """A listing over a fake store; `windows` are the ones that were read."""
+    """A listing over a fake store."""
 
     def __init__(self) -> None:
         self.jobs = FakeJobStore()
         self.stored = FakeListingStore(self.jobs)
-        self.listing = Listing(self.stored, now=lambda: NOW, root_kind="sleep")
+        self.now = NOW
+        self.listing = Listing(self.stored, now=lambda: self.now, root_kind="sleep")
+
+    def windows(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """Note from now on how many jobs each window holds that is read."""
+        held: list[int] = []
+        for name in ("created_between", "search"):
+            ask: Callable[..., Awaitable[list[JobRecord]]] = getattr(self.stored, name)
+
+            async def noting(
+                first: datetime,
+                last: datetime,
+                *rest: object,
+                ask: Callable[..., Awaitable[list[JobRecord]]] = ask,
+            ) -> list[JobRecord]:
+                held.append(sum(first <= job.created_at <= last for job in self.jobs.jobs.values()))
+                return await ask(first, last, *rest)
+
+            monkeypatch.setattr(self.stored, name, noting)
+        return held
 
     def add(self, ago: timedelta, number: int, **changes: object) -> Job:
         """Store a job that was created some time ago."""
@@ -93,9 +112,9 @@ async def test_thousands_in_one_window_are_all_found() -> None:
 async def test_long_search_stops_and_says_how_far_it_came() -> None:
     """The cursor goes on there, and the one that matches is found in the end."""
     lists = Lists()
-    for number in range(module.EXAMINED_MAX * 2):
+    for number in range(module.LOOKED_AT_MAX * 2):
         lists.add(timedelta(seconds=number), number)
-    rare = lists.add(timedelta(seconds=module.EXAMINED_MAX * 2), 10**6, status=Status.FAILED)
+    rare = lists.add(timedelta(seconds=module.LOOKED_AT_MAX * 2), 10**6, status=Status.FAILED)
 
     pages = await lists.pages(Filters(status=Status.FAILED), 10)
 
@@ -103,6 +122,92 @@ async def test_long_search_stops_and_says_how_far_it_came() -> None:
     assert 2 <= len(pages) <= 5
     assert all(page.searched_back_to is not None for page in pages[:-1])
     assert pages[-1].searched_back_to is None
+
+
+@pytest.mark.parametrize("filters", [Filters(), Filters(kind="greet"), Filters(label="odd")])
+async def test_page_after_another_looks_at_little_more_than_it_shows(
+    filters: Filters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so do the newest jobs, when they were read a moment ago: it is known how close together jobs lie."""
+    lists = Lists()
+    for number in range(2_000):
+        lists.add(timedelta(minutes=number), number)
+    windows = lists.windows(monkeypatch)
+    first = await lists.listing.page(filters, None, 50)
+    assert len(windows) > 2
+    for after in (None, first.next):
+        windows.clear()
+        assert len((await lists.listing.page(filters, after, 50)).records) == 50
+        # Every other job is odd: it takes a second window, and at times a third.
+        assert len(windows) <= (1 if filters.label is None else 3)
+        assert sum(windows) <= (100 if filters.label is None else 250)
+
+
+async def test_what_was_known_of_the_newest_jobs_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Since then they may have come in much faster: a wide window would hold too many."""
+    lists = Lists()
+    for number in range(100):
+        lists.add(timedelta(minutes=number), number)
+    windows = lists.windows(monkeypatch)
+    await lists.listing.page(Filters(), None, 50)
+    lists.now += module.NEWEST_REMEMBERED_FOR
+    windows.clear()
+    await lists.listing.page(Filters(), None, 50)
+    assert windows[0] == 0
+
+
+async def test_more_in_a_millisecond_than_a_page_holds_are_all_found() -> None:
+    """Where a window is cut within a millisecond, the rest of it comes with the next page."""
+    lists = Lists()
+    jobs = [lists.add(timedelta(milliseconds=number // 900), number) for number in range(1_000)]
+    assert ids(await lists.pages(Filters(), 7)) == sorted_ids(jobs)
+    assert ids(await lists.pages(Filters(label="odd"), 7)) == sorted_ids(jobs[1::2])
+
+
+@pytest.mark.parametrize("every", [1, 5, 50])
+async def test_nothing_is_missed_where_windows_meet(every: int) -> None:
+    """Times are whole milliseconds; the time from one job to the next is none, on average."""
+    lists = Lists()
+    status = [Status.FAILED if number % every == 0 else Status.FINISHED for number in range(3_000)]
+    jobs = [
+        lists.add(timedelta(milliseconds=7 * number // 3), number, status=each) for number, each in enumerate(status)
+    ]
+    pages = await lists.pages(Filters(status=Status.FAILED), 20)
+    assert ids(pages) == sorted_ids(jobs[::every])
+    assert {page.next.at.microsecond % 1000 for page in pages if page.next is not None} == {0}
+
+
+async def test_search_in_a_batch_or_of_a_key_goes_in_steps() -> None:
+    """Each page says how far it has looked."""
+    lists = Lists()
+    place = place_of("greet", "a", "")
+    jobs = [
+        lists.add(timedelta(seconds=600 - n), n, batch="b", object_id=place, run=n) for n in range(2 * module.READ_MAX)
+    ]
+    rare = lists.add(timedelta(seconds=601), 0, batch="b", object_id=place, run=0, status=Status.FAILED)
+    lists.stored.batches["b"] = Batch("b", [job.job_id for job in jobs])
+    for filters in (Filters(batch="b", status=Status.FAILED), Filters(kind="greet", key="a", status=Status.FAILED)):
+        pages = await lists.pages(filters, 10)
+        assert ids(pages) == [rare.job_id]
+        assert len(pages) in {2, 3}
+        assert pages[0].searched_back_to == jobs[module.READ_MAX].created_at
+        assert pages[-1].searched_back_to is None
+
+
+async def test_page_of_a_batch_reads_no_other_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its members are known by their ids before any is read."""
+    lists = Lists()
+    jobs = [lists.add(timedelta(seconds=99 - number), number, batch="b") for number in range(99)]
+    lists.stored.batches["b"] = Batch("b", [job.job_id for job in jobs])
+    asked: list[str] = []
+
+    async def records(job_ids: Sequence[str]) -> dict[str, JobRecord]:
+        asked.extend(job_ids)
+        return await lists.jobs.records(job_ids)
+
+    monkeypatch.setattr(lists.stored, "records", records)
+    await lists.listing.page(Filters(batch="b"), None, 10)
+    assert len(asked) == 11
 
 
 async def test_list_of_a_key_needs_no_search() -> None:
@@ -127,7 +232,7 @@ async def test_list_since_a_time_ends_there() -> None:
 async def test_list_of_a_batch_has_its_members() -> None:
     """Page by page, and with other filters."""
     lists = Lists()
-    jobs = [lists.add(timedelta(seconds=number), number, batch="b") for number in range(7)]
+    jobs = [lists.add(timedelta(seconds=7 - number), number, batch="b") for number in range(7)]
     lists.add(timedelta(0), 99)
     lists.stored.batches["b"] = Batch("b", [job.job_id for job in jobs])
     assert ids(await lists.pages(Filters(batch="b"), 3)) == sorted_ids(jobs)
