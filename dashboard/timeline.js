@@ -26,8 +26,10 @@ export function spans(job, list, now) {
       waits = false;
       attempt = event.attempt;
     } else if (event.event in ENDS) {
-      const word = waits ? "waits" : `attempt ${event.attempt || attempt}`;
-      found.push({ from: since ?? at, to: at, word, tone: waits ? "waits" : ENDS[event.event], ends: WORDS[event.event] });
+      // What sleeps is not said to have started when it has ended; what was cancelled may never have.
+      const unseen = event.event === "cancelled" ? "waits," : "waits and runs,";
+      const tone = waits && event.event === "cancelled" ? "waits" : ENDS[event.event];
+      found.push({ from: since ?? at, to: at, word: waits ? unseen : `attempt ${event.attempt || attempt}`, tone, ends: WORDS[event.event] });
       since = at;
       waits = true;
     }
@@ -54,6 +56,6 @@ export function attempts(job, list) {
     <p class="scale" aria-hidden="true"><span>${clock(new Date(from).toISOString())}</span><span>${duration((to - from) / 1000)} in all</span></p>`;
 }
 
-export const events = (list) => html`<details><summary>All events</summary><div class="scroll" tabindex="0" role="region" aria-label="Events"><table class="plain">
-  <thead><tr><th scope="col">When</th><th scope="col">What</th><th scope="col">Attempt</th><th scope="col">Run</th><th scope="col">Worker</th><th scope="col">Detail</th></tr></thead>
+export const events = (list) => html`<details><summary>All events</summary><div class="scroll" tabindex="0" role="region" aria-label="Events"><table class="plain events">
+  <thead><tr><th scope="col">When</th><th scope="col">What</th><th scope="col" class="number">Attempt</th><th scope="col" class="number">Run</th><th scope="col">Worker</th><th scope="col">Detail</th></tr></thead>
   <tbody>${list.map((event) => html`<tr><td>${time(event.at)}</td><td>${WORDS[event.event] ?? event.event}</td><td class="number">${event.attempt || "–"}</td><td class="number">${event.run ?? "–"}</td><td>${event.worker ?? "–"}</td><td>${event.detail}</td></tr>`)}</tbody></table></div></details>`;

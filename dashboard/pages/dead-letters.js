@@ -13,7 +13,7 @@ export function deadLetters({ draw }) {
   return {
     tick: () => list.every(5000),
     view: () => html`<h1>Dead letters</h1>
-      <p class="note">Messages that the api-servers could not process, with the reason; they are kept for 30 days. Those of the job-servers are in their own database.</p>
+      <p class="note">Messages that the api-servers could not process, with the reason: find out who publishes them. They are kept for 30 days, and not delivered again. Those of the job-servers are in their own database.</p>
       ${loaded(list, ({ data }) => (data.length ? letters(data) : empty("No dead letters", html`<p>Every message could be processed. There is nothing to do.</p>`)))}`,
   };
 }

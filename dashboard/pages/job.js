@@ -114,7 +114,7 @@ class JobPage {
 const progress = ({ done, note }) => html`<div class="progress"><progress max="1" .value=${done} aria-label="Progress"></progress><span>${Math.round(done * 100)} %${note ? `: ${note}` : ""}</span></div>`;
 
 const failure = (error) => html`<section class="card bad"><h2>${error.reason === "exception" ? error.type : error.reason.replaceAll("_", " ")}</h2>
-  <p class="message">${error.message || error.type}</p>${error.traceback ? html`<pre tabindex="0">${error.traceback}</pre>` : nothing}</section>`;
+  <p class="message">${error.message || error.type}</p>${error.traceback ? html`<pre class="traceback" tabindex="0">${error.traceback}</pre>` : nothing}</section>`;
 
 function facts(data) {
   const fact = (name, value) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`;

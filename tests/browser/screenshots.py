@@ -17,7 +17,6 @@ SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 WIDTHS = (1280, 360)
 LOAD_S = 55
 PER_S = 6
-STATES = {"failed", "running"}
 
 
 async def main(folder: Path) -> None:
@@ -39,7 +38,7 @@ async def take(folder: Path, world: World, context: BrowserContext) -> None:
         "overview": "",
         "jobs": "#/jobs",
         "jobs-none": "#/jobs?label=none",
-        **{f"job-{name}": f"#/jobs/{job_id}" for name, job_id in world.jobs.items() if name in STATES},
+        "job-failed": f"#/jobs/{world.jobs['failed']}",
         "kinds": "#/kinds",
         "workers": "#/workers",
         "dead-letters": "#/dead-letters",
@@ -48,11 +47,17 @@ async def take(folder: Path, world: World, context: BrowserContext) -> None:
     for width, scheme in itertools.product(WIDTHS, SCHEMES):
         await page.set_viewport_size({"width": width, "height": 900})
         await page.emulate_media(color_scheme=scheme)
-        for name, path in pages.items():
+        # Each look has its own, which runs for as long as it takes.
+        running = await world.v1.submit("resize", url=f"long {width} {scheme}", seconds=600)
+        slept = (await world.v1.http.post("/", json={"object_id": f"{width} {scheme}"})).json()["message"]["job_id"]
+        shown = {"job-running": f"#/jobs/{running['id']}", "job-asleep": f"#/jobs/{slept}", **pages}
+        for name, path in shown.items():
             await page.goto(f"{world.url}/ui/{path}")
             await page.locator(".live.on").wait_for()
             # Two ticks, so that everything has been loaded and drawn.
             await page.wait_for_timeout(2_500)
+            for summary in await page.locator(".timeline ~ details > summary").all():
+                await summary.click()
             await page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=name != "jobs")
 
 

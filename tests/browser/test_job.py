@@ -37,6 +37,19 @@ async def test_attempts_are_drawn_one_after_the_other(watch: Watched, world: Wor
     await expect(page.locator("details table")).to_contain_text("503 from drawn")
 
 
+async def test_job_that_sleeps_is_followed_to_its_end(watch: Watched, world: World) -> None:
+    """It runs on a worker, and when it has ended it does not only wait; the heads of numbers stand above them."""
+    posted = await world.v1.http.post("/", json={"object_id": "followed"})
+    page = await watch.open(f"#/jobs/{posted.json()['message']['job_id']}")
+    await expect(page.locator(".title .status")).to_have_text("running")
+    await expect(page.locator(".why-now")).to_contain_text("attempt 1 of 1 runs on")
+    await expect(page.locator(".timeline .what").last).to_have_text("attempt 1, goes on")
+    await expect(page.locator(".title .status")).to_have_text("finished", timeout=60_000)
+    await expect(page.locator(".timeline .what")).to_have_text("waits and runs, finished")
+    await page.get_by_text("All events").click()
+    assert await page.locator("details thead th.number").all_inner_texts() == ["Attempt", "Run"]
+
+
 async def test_failed_job_shows_its_traceback(watch: Watched, world: World) -> None:
     """And why, in a sentence."""
     job = await world.v1.submit("fetch", wait=30, url="broken", fails=9)

@@ -44,6 +44,41 @@ async def test_job_is_accessible_and_fits(browser: Browser, world: World, state:
         await judged(watch)
 
 
+async def test_failed_job_is_readable_on_a_phone(browser: Browser, world: World) -> None:
+    """Traceback and events keep their lines and scroll, no number stands apart from its unit, and a wait is seen."""
+    async with watched(browser, world.url, width=360) as watch:
+        page = await watch.open(f"#/jobs/{world.jobs['failed']}")
+        traceback = page.locator(".card.bad pre")
+        assert await traceback.evaluate("(one) => one.scrollWidth > one.clientWidth")
+        await page.get_by_text("All events").click()
+        assert await page.locator("table.events td:nth-child(-n + 5), .facts small").evaluate_all(
+            """all => all.every((one) => {
+              const text = document.createRange();
+              text.selectNodeContents(one);
+              return new Set([...text.getClientRects()].map((line) => line.top)).size < 2;
+            })"""
+        )
+        await watch.fits()
+        for scheme in SCHEMES:
+            await page.emulate_media(color_scheme=scheme)
+            bars, behind = await page.evaluate(
+                "['--off', '--ground'].map((name) => getComputedStyle(document.documentElement).getPropertyValue(name))"
+            )
+            assert contrast(bars, behind) >= 3, scheme
+
+
+def contrast(one: str, other: str) -> float:
+    """How two colors contrast, as WCAG measures it; colors in the form ``#rrggbb``."""
+
+    def light(color: str) -> float:
+        parts = [int(color.strip()[n : n + 2], 16) / 255 for n in (1, 3, 5)]
+        red, green, blue = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    darker, lighter = sorted((light(one), light(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 async def judged(watch: Watched) -> None:
     """A page that is there: within the window, and nothing serious, light and dark."""
     await watch.fits()
