@@ -148,6 +148,21 @@ def test_a_fault_excuses_what_only_it_can_cause() -> None:
     assert [violation.invariant for violation in judge(history, facts, RULES)] == ["I11"]
 
 
+@pytest.mark.parametrize("dispatches", [1, 2])
+def test_a_turn_that_was_dispatched_again_has_two_messages_until_it_ends(dispatches: int) -> None:
+    """So its runs may overlap long after the fault that had it dispatched again, and not without one."""
+    late = replace(SECOND_RUN, run=2, started=152, ended=152.5, alive=153), replace(SECOND_RUN, run=2, started=152.2)
+    task = replace(TASK, dispatches=dispatches, ended_at=154)
+    history, facts = _tasks(task)(*_runs(*late)(*clean()))
+
+    def found() -> set[str]:
+        return {violation.invariant for violation in judge(history, facts, RULES)}
+
+    assert "I11" in found()
+    history.faults.append(FAULT)
+    assert ("I11" in found()) is (dispatches == 1)
+
+
 def test_a_job_that_waits_never_begins_whatever_happens() -> None:
     """It was cancelled before its time, so it was never published."""
     history, facts = _runs(RunDoc("job-3", "quick", 1, 1, 7, 129.6, 130, 130))(*clean())

@@ -262,3 +262,20 @@ async def test_connection_that_was_just_cut_is_unavailable(real_broker: RealBrok
                 await connection.ping(0.5)
 
     await asyncio.to_thread(uvloop.run, use())
+
+
+async def test_a_reconnection_that_was_replaced_does_not_break_the_other(wire: RealWire) -> None:
+    """Whatever ends both, as a process does that stops."""
+    client = wire.connection.client
+    client.options["reconnect_time_wait"] = 30
+    for server in client._server_pool:  # noqa: SLF001 - so that it waits before it tries
+        server.last_attempt = time.monotonic()
+    begun = []
+    for _ in range(2):
+        begun.append(asyncio.create_task(client._attempt_reconnect()))  # noqa: SLF001 - as a broken link begins it
+        await asyncio.sleep(0.1)
+    for task in begun:
+        task.cancel()
+        await asyncio.wait([task])
+
+    assert [task.exception() for task in begun if not task.cancelled()] == [None, None]

@@ -6,6 +6,7 @@ The only use of nats-py's inner names; they are those of 2.16, and `tests/wire` 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final
 
@@ -60,6 +61,11 @@ class Client(client.Client):
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
             receive(subject.decode(), reply.decode(), data, headers)
+
+    async def _attempt_reconnect(self) -> None:
+        # One that is replaced by another sets the future of that one, which then fails when it is to set it itself.
+        with contextlib.suppress(asyncio.InvalidStateError):
+            await super()._attempt_reconnect()
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():
