@@ -149,7 +149,7 @@ def test_a_fault_excuses_what_only_it_can_cause() -> None:
 
 
 @pytest.mark.parametrize("dispatches", [1, 2])
-def test_a_turn_that_was_dispatched_again_has_two_messages_until_it_ends(dispatches: int) -> None:
+def test_a_turn_dispatched_again_may_overlap_later(dispatches: int) -> None:
     """So its runs may overlap long after the fault that had it dispatched again, and not without one."""
     late = replace(SECOND_RUN, run=2, started=152, ended=152.5, alive=153), replace(SECOND_RUN, run=2, started=152.2)
     task = replace(TASK, dispatches=dispatches, ended_at=154)

@@ -264,7 +264,7 @@ async def test_connection_that_was_just_cut_is_unavailable(real_broker: RealBrok
     await asyncio.to_thread(uvloop.run, use())
 
 
-async def test_a_reconnection_that_was_replaced_does_not_break_the_other(wire: RealWire) -> None:
+async def test_a_replaced_reconnection_breaks_no_other(wire: RealWire) -> None:
     """Whatever ends both, as a process does that stops."""
     client = wire.connection.client
     client.options["reconnect_time_wait"] = 30
