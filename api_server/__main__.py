@@ -24,7 +24,7 @@ from api_server.http.contract import Contract
 from api_server.http.streams import Streams
 from api_server.http.v1 import V1
 from api_server.http.v1_batches import BatchRequests
-from api_server.http.v1_lists import Lists
+from api_server.http.v1_lists import Lists, SharedOverview
 from api_server.http.views import News, Views
 from api_server.kinds import Kinds
 from api_server.listing import Listing
@@ -192,7 +192,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
         repetition = Repetition(submission, queries.record, root_kind=settings.root_kind)
         lists = Lists(
             Listing(listing, now=clock.now, root_kind=settings.root_kind),
-            overviews,
+            SharedOverview(overviews, views),
             DeadLetterStore(mongo, now=clock.now).latest,
             Streams(watch, changes, queries.record, views.job),
             views,

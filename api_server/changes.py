@@ -20,15 +20,19 @@ from hasty.server.runtime.logs import get_logger
 log = get_logger(__name__)
 
 LOOK_EVERY_S: Final = 1.0
-CHANGES_MAX: Final = 1_000
-"""So many created and so many ended jobs are passed on in each look; of more, the newest."""
+ROWS_MAX: Final = 500
+"""So many of the jobs that were created lately are found in each look, the newest."""
+
+CHANGES_MAX: Final = 200
+"""So many created and so many ended jobs are passed on in each look; of more, the newest. Whoever follows is told that
+there were more: nobody reads that many a second, and whole jobs are dear."""
 
 OVERLAP: Final = timedelta(seconds=1)
 """A job shows a moment after its creation time, so each look begins before the end of the one before."""
 
 HELD_MAX: Final = 2_000
 """So many changes wait for a follower that reads slowly; it is told when some were dropped. All followers hold the same
-records, so this is also what all of them hold together."""
+changes, so this is also what all of them hold together."""
 
 
 class Jobs(Protocol):
@@ -38,11 +42,21 @@ class Jobs(Protocol):
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]: ...
 
 
+class Change:
+    """A job as it is after a change. What any follower makes of it is `shown`, for all of them."""
+
+    __slots__ = ("record", "shown")
+
+    def __init__(self, record: JobRecord) -> None:
+        self.record = record
+        self.shown: bytes | None = None
+
+
 class Follower:
     """Somebody who follows: what has changed and was not taken yet, and whether anything was dropped."""
 
     def __init__(self) -> None:
-        self._held: deque[JobRecord] = deque(maxlen=HELD_MAX)
+        self._held: deque[Change] = deque(maxlen=HELD_MAX)
         self._news = asyncio.Event()
         self._dropped = False
 
@@ -53,7 +67,7 @@ class Follower:
                 await self._news.wait()
         self._news.clear()
 
-    def take(self) -> Iterator[JobRecord]:
+    def take(self) -> Iterator[Change]:
         """Take what has changed, one by one, as it is asked for."""
         while self._held:
             yield self._held.popleft()
@@ -63,11 +77,11 @@ class Follower:
         dropped, self._dropped = self._dropped, False
         return dropped
 
-    def put(self, records: Iterable[JobRecord], *, dropped: bool) -> None:
+    def put(self, changes: Iterable[Change], *, dropped: bool) -> None:
         """Pass changes on."""
-        for record in records:
+        for change in changes:
             dropped = dropped or len(self._held) == HELD_MAX
-            self._held.append(record)
+            self._held.append(change)
         self._dropped = self._dropped or dropped
         self._news.set()
 
@@ -114,15 +128,17 @@ class Changes:
     async def _look(self) -> None:
         now = self._now()
         since = now - OVERLAP if self._since is None else self._since - OVERLAP
-        found = {each.job.job_id: each for each in await self._jobs.created_between(since, now, CHANGES_MAX)}
-        ended = list(self._ended)[-CHANGES_MAX:]
-        dropped = len(found) >= CHANGES_MAX or len(self._ended) > len(ended)
+        found = {each.job.job_id: each for each in await self._jobs.created_between(since, now, ROWS_MAX)}
+        created = [job_id for job_id in reversed(found) if job_id not in self._created]
+        ended = list(self._ended)
+        dropped = len(found) >= ROWS_MAX or max(len(created), len(ended)) > CHANGES_MAX
         self._ended.clear()
-        records = {job_id: found[job_id] for job_id in reversed(found) if job_id not in self._created}
         self._since, self._created = now, set(found)
+        records = {job_id: found[job_id] for job_id in created[-CHANGES_MAX:]}
         if ended:
-            records |= await self._jobs.records(ended)
+            records |= await self._jobs.records(ended[-CHANGES_MAX:])
         if not records and not dropped:
             return
+        changes = [Change(record) for record in records.values()]
         for follower in self._followers:
-            follower.put(records.values(), dropped=dropped)
+            follower.put(changes, dropped=dropped)

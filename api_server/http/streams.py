@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Final
 
 from starlette.responses import StreamingResponse
@@ -16,6 +16,7 @@ from api_server.watch import Watch
 from hasty.jobs import TERMINAL
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.batching import Overloaded
+from hasty.server.runtime.long_answer import GOES_ON, Rest
 
 EVENT_STREAM: Final = "text/event-stream"
 LOOK_EVERY_S: Final = 1.0
@@ -23,12 +24,13 @@ COMMENT_EVERY_S: Final = 5.0
 """An idle stream gets a comment so often: a proxy in between must not take it for dead."""
 
 STREAMS_MAX: Final = 1_000
-RETRY_MS: Final = 1_000
-"""How soon a client that was cut off comes back."""
+RETRY: Final = b"retry: 1000\n\n"
+"""How a stream begins: in how many milliseconds a client comes back that was cut off."""
 
 NEWS: Final = frozenset({"why"})
 """What changes with the time alone, and is no reason for an event."""
 
+Events = AsyncGenerator[bytes]
 Find = Callable[[str, str], Awaitable[JobRecord | None]]
 Show = Callable[[JobRecord], bytes]
 
@@ -80,7 +82,7 @@ class Streams:
         """
         return self._response(self._ticks(show))
 
-    def _response(self, events: AsyncIterator[bytes]) -> StreamingResponse:
+    def _response(self, events: Events) -> StreamingResponse:
         if self._open >= self._streams_max:
             raise Overloaded(f"{self._open} streams are open already")
         # From now on, not from its first event on: many may come at once.
@@ -90,9 +92,10 @@ class Streams:
     def _close(self) -> None:
         self._open -= 1
 
-    async def _job(self, record: JobRecord, caller: str) -> AsyncIterator[bytes]:
+    async def _job(self, record: JobRecord, caller: str) -> Events:
         job_id, sent, revision, quiet_s = record.job.job_id, b"", 0, 0.0
         latest: JobRecord | None = record
+        yield RETRY
         while latest is not None:
             shown = self._show(latest)
             if (seen := _hash_without_news(shown)) != sent:
@@ -116,16 +119,20 @@ class Streams:
             # What was sent stands until more is known.
             return before
 
-    async def _jobs(self, wanted: Callable[[JobRecord], bool]) -> AsyncIterator[bytes]:
+    async def _jobs(self, wanted: Callable[[JobRecord], bool]) -> Events:
         quiet_s = 0.0
+        yield RETRY
         with self._changes.followed() as follower:
             while not self._watch.closed:
                 await follower.wait(LOOK_EVERY_S)
                 quiet_s += LOOK_EVERY_S
                 # One by one: what a client that reads slowly has not been sent stays with the follower.
-                for record in filter(wanted, follower.take()):
+                for change in follower.take():
+                    if not wanted(change.record):
+                        continue
                     quiet_s = 0.0
-                    yield event(self._show(record), name="job")
+                    change.shown = change.shown or event(self._show(change.record), name="job")
+                    yield change.shown
                 if follower.take_dropped():
                     quiet_s = 0.0
                     yield event(b"{}", name="reload")
@@ -133,7 +140,8 @@ class Streams:
                     quiet_s = 0.0
                     yield b":\n\n"
 
-    async def _ticks(self, show: Callable[[], Awaitable[bytes]]) -> AsyncIterator[bytes]:
+    async def _ticks(self, show: Callable[[], Awaitable[bytes]]) -> Events:
+        yield RETRY
         while not self._watch.closed:
             try:
                 yield event(await show(), name="overview")
@@ -145,23 +153,23 @@ class Streams:
 class _Stream(StreamingResponse):
     """A response that says when it is over, however it ends."""
 
-    def __init__(self, events: AsyncIterator[bytes], on_closed: Callable[[], None]) -> None:
+    def __init__(self, events: Events, on_closed: Callable[[], None]) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(_begun(events), media_type=EVENT_STREAM, headers=headers)
-        self._on_closed = on_closed
+        super().__init__(events, media_type=EVENT_STREAM, headers=headers)
+        self._rest = Rest(events, on_closed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
+        """Send the events; where the connection can do that alone, nothing of the request is kept for it."""
+        goes_on = False
         try:
-            await super().__call__(scope, receive, send)
+            if GOES_ON in scope:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                scope[GOES_ON], goes_on = self._rest, True
+            else:
+                await super().__call__(scope, receive, send)
         finally:
-            self._on_closed()
-
-
-async def _begun(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield b"retry: %d\n\n" % RETRY_MS
-    async for each in events:
-        yield each
+            if not goes_on:
+                self._rest.on_closed()
 
 
 def _until_next_look_s() -> float:

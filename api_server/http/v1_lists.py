@@ -17,7 +17,7 @@ from api_server.http.problems import answered, errors
 from api_server.http.streams import EVENT_STREAM, Streams
 from api_server.http.views import Views
 from api_server.listing import Listing, cursor_of
-from api_server.overview import Overviews
+from api_server.overview import Overview, Overviews
 from hasty.jobs import DeadLetter
 from hasty.server.runtime.answer import Answer
 from hasty.server.runtime.batching import Overloaded
@@ -30,7 +30,7 @@ class Lists:
     """What answers the requests."""
 
     listing: Listing
-    overviews: Overviews
+    overview_now: Callable[[], Awaitable[bytes]]
     latest_dead_letters: Callable[[int], Awaitable[Sequence[tuple[datetime, DeadLetter]]]]
     streams: Streams
     views: Views
@@ -53,10 +53,26 @@ class Lists:
         """Show the overview."""
         return Answer(200, (), await self.overview_now())
 
-    async def overview_now(self) -> bytes:
-        """Return the overview."""
-        overview = await self.overviews.latest()
-        return list_views.overview(overview, self.views.fleet(overview))
+
+class SharedOverview:
+    """The overview as all see it who ask within the same second: written once."""
+
+    def __init__(self, overviews: Overviews, views: Views) -> None:
+        self._overviews = overviews
+        self._views = views
+        self._latest: Overview | None = None
+        self._shown = b""
+
+    async def __call__(self) -> bytes:
+        """Return the overview.
+
+        Raises:
+            StoreUnavailable: when the database fails.
+        """
+        latest = await self._overviews.latest()
+        if latest is not self._latest:
+            self._latest, self._shown = latest, list_views.overview(latest, self._views.fleet(latest))
+        return self._shown
 
 
 def add_routes(router: APIRouter, lists: Lists) -> None:

@@ -17,6 +17,7 @@ import httptools
 
 from hasty.server.runtime.answer import Answer, Respond, Shortcut, refusal, written
 from hasty.server.runtime.lean import Empty, stand_in
+from hasty.server.runtime.long_answer import GOES_ON, LongAnswer, Rest
 from hasty.server.runtime.timers import IdleTimer
 
 # uvicorn's package imports its command line, and with it click: 3 MB.
@@ -244,8 +245,24 @@ class Connection(HttpToolsProtocol):
     # -- answering ----------------------------------------------------------------------------------------------------
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Have the application answer; if it leaves a rest of its answer, go on with that alone."""
         self._front = cycle
-        super()._start_asgi_task(cycle, app)
+
+        async def answered(scope: Any, *calls: Any) -> None:
+            if not cycle.more_body:
+                scope[GOES_ON] = None
+            await app(scope, *calls)
+            rest: Rest | None = scope.pop(GOES_ON, None)
+            if rest is None:
+                return
+            self._front = answer = LongAnswer(cycle)
+            if self.cycle is cycle:
+                self.cycle, self.scope, self.headers = answer, None, []  # type: ignore[assignment]
+            writing = answer.begin(rest, self.on_response_complete)
+            writing.add_done_callback(self.tasks.discard)
+            self.tasks.add(writing)
+
+        super()._start_asgi_task(cycle, answered)
 
     def _reply(self, exchange: _Exchange, answered: asyncio.Future[Answer]) -> None:
         if exchange.disconnected or self.transport.is_closing():
@@ -282,7 +299,7 @@ class Connection(HttpToolsProtocol):
         self.pipeline.clear()
         if self._front is not None:
             _abandon(self._front)
-            if isinstance(self._front, _Exchange) and self._front.answer is not None:
+            if isinstance(self._front, _Exchange | LongAnswer) and self._front.answer is not None:
                 self._front.answer.cancel()
 
     def _finish_reading(self, last: Answer | None) -> None:

@@ -11,7 +11,7 @@ from api_server.changes import Changes
 from api_server.http.streams import Streams
 from api_server.http.v1 import V1
 from api_server.http.v1_batches import BatchRequests
-from api_server.http.v1_lists import Lists
+from api_server.http.v1_lists import Lists, SharedOverview
 from api_server.http.views import News, Views
 from api_server.kinds import Kinds
 from api_server.listing import Listing
@@ -85,7 +85,7 @@ class V1World:
         repetition = Repetition(self.submission, find, root_kind=SLEEP)
         lists = Lists(
             Listing(self.stored, now=lambda: within.time, root_kind=SLEEP),
-            Overviews(self.stored, now=lambda: within.time),
+            SharedOverview(Overviews(self.stored, now=lambda: within.time), views),
             _no_dead_letters,
             Streams(self.watch, self.changes, find, views.job),
             views,

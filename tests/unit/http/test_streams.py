@@ -1,6 +1,7 @@
 """Streams and waiters on a real HTTP server: how many there may be, what they ask the database, what they may hold."""
 
 import asyncio
+import gc
 import itertools
 import json
 import socket
@@ -10,6 +11,8 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from starlette.requests import Request
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from api_server import changes
 from api_server.domain import JobRecord
@@ -130,7 +133,7 @@ async def test_slow_reader_holds_a_bounded_number_of_changes() -> None:
         passed_on = 0
         while not follower._dropped:  # noqa: SLF001
             # Until the connection takes no more. A reader that takes everything would never be behind by so much.
-            follower.put([large] * 100, dropped=False)
+            follower.put([changes.Change(large)] * 100, dropped=False)
             passed_on += 100
             assert passed_on < 10 * changes.HELD_MAX
             assert len(follower._held) <= changes.HELD_MAX  # noqa: SLF001
@@ -141,3 +144,73 @@ async def test_slow_reader_holds_a_bounded_number_of_changes() -> None:
             received = received[-50_000:] + await reader.read(65_536)
         hang_up(writer)
         await eventually(lambda: len(server.streams) == 0)
+
+
+async def test_open_streams_keep_nothing_of_their_requests() -> None:
+    """Neither the scope nor the coroutines that the request went through; thousands of them may be open for days."""
+    async with serving() as server:
+        connections = [await server.ask_raw(path) for path in PATHS]
+        for reader, _ in connections:
+            assert b"retry:" in await reader.readuntil(b"retry: 1000\n\n")
+        gc.collect()
+        assert len(server.streams) == len(PATHS)
+        assert not [each for each in gc.get_objects() if isinstance(each, Request | RequestResponseCycle)]
+        for _, writer in connections:
+            hang_up(writer)
+
+
+async def test_stream_is_over_as_soon_as_its_client_hangs_up() -> None:
+    """Also when that happens before it has begun: it does not keep its place."""
+    async with serving() as server:
+        for path in PATHS:
+            reader, writer = await server.ask_raw(path)
+            await reader.readuntil(b"retry: 1000\n\n")
+            hang_up(writer)
+            await eventually(lambda: not len(server.streams), within_s=4)
+        for turns in range(30):
+            _, writer = await server.ask_raw(PATHS[1])
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            hang_up(writer)
+        await eventually(lambda: not len(server.streams), within_s=4)
+
+
+async def test_connection_goes_on_behind_a_stream() -> None:
+    """With a request that was sent during the stream, and with one that comes later."""
+    async with serving() as server:
+        job_id = PATHS[2].rpartition("/")[2]
+        reader, writer = await server.ask_raw(PATHS[2])
+        await reader.readuntil(b"event: job")
+        writer.write(request("GET /v1/kinds HTTP/1.1\nhost: h"))
+        await asyncio.sleep(0.1)
+        await server.api.world.end(server.api.parts, job_id, output='"done"')
+        assert b'"finished"' in await reader.readuntil(b"\r\n0\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        await reader.readuntil(b"]}")
+        writer.write(request(f"GET {PATHS[2]} HTTP/1.1\nhost: h\naccept: text/event-stream"))
+        assert b'"finished"' in await reader.readuntil(b"\r\n0\r\n\r\n")
+        assert not len(server.streams)
+        writer.close()
+
+
+async def test_change_is_written_once_for_all_who_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred lists on the screen cost as one."""
+    async with serving() as server:
+        shown: list[str] = []
+        show = server.api.parts.v1.views.job
+
+        def noting(record: JobRecord) -> bytes:
+            shown.append(record.job.job_id)
+            return show(record)
+
+        monkeypatch.setattr(server.streams, "_show", noting)
+        connections = [await server.ask_raw("/v1/jobs") for _ in range(5)]
+        followers = server.api.parts.changes._followers  # noqa: SLF001
+        await eventually(lambda: len(followers) == len(connections))
+        job_id = PATHS[2].rpartition("/")[2]
+        server.api.parts.changes.note([job_id])
+        await server.api.parts.changes._look()  # noqa: SLF001 - what it does once a second
+        for reader, writer in connections:
+            assert job_id.encode() in await reader.readuntil(b"}\n\n")
+            hang_up(writer)
+        assert shown == [job_id]
