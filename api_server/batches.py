@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -39,6 +38,7 @@ class Store(Protocol):
     async def keep(self, batch: Batch, now: datetime) -> None: ...
     async def get(self, batch_id: str) -> Batch | None: ...
     async def statuses(self, job_ids: Sequence[str]) -> Mapping[str, Status]: ...
+    async def counts(self, job_ids: Sequence[str]) -> Mapping[Status, int]: ...
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]: ...
 
 
@@ -102,16 +102,14 @@ class Batches:
         """
         batch = await self._get(batch_id)
         deadline = asyncio.get_running_loop().time() + wait_s
-        statuses = await self._store.statuses(batch.job_ids)
-        for job_id in [job_id for job_id, status in statuses.items() if status not in TERMINAL] if wait_s > 0 else ():
+        statuses = await self._store.statuses(batch.job_ids) if wait_s > 0 else {}
+        for job_id in [job_id for job_id, status in statuses.items() if status not in TERMINAL]:
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 break
             await self._watch.until_ended(job_id, left_s, caller)
-        if wait_s > 0:
-            statuses = await self._store.statuses(batch.job_ids)
-        counted = Counter(statuses.values())
-        return {status: counted[status] for status in Status}
+        counted = await self._store.counts(batch.job_ids)
+        return {status: counted.get(status, 0) for status in Status}
 
     async def cancel(self, batch_id: str, caller: str = "") -> None:
         """Ask for all jobs of a batch that have not ended to be cancelled; raises as `counts` does."""

@@ -87,8 +87,9 @@ class Kinds:
     def versions(self, name: str) -> list[Kind]:
         """Return the known versions of a kind, the one that counts most first; none when it is unknown."""
         versions = self._by_name.get(name, [])
-        served = self._served().get(name, ()) if len(versions) > 1 else ()
-        return [version.kind for version in in_order(versions, served)]
+        if len(versions) > 1:
+            versions = in_order(versions, self._served().get(name, ()))
+        return [version.kind for version in versions]
 
     async def find(self, name: str) -> list[Kind]:
         """Return the versions of a kind, which may have been announced a moment ago.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
@@ -37,20 +38,27 @@ class BatchStore:
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
         """Return the statuses of jobs in their order; unknown ones are left out."""
-        parts = [job_ids[start : start + LOOKED_UP_AT_ONCE] for start in range(0, len(job_ids), LOOKED_UP_AT_ONCE)]
-        answers = await asyncio.gather(*(self._by_status(part) for part in parts))
-        found = {job_id: status for answer in answers for status, ids in answer for job_id in ids}
+        rows = await self._by_status(job_ids, {"job_ids": {"$push": "$_id"}})
+        found = {job_id: status for status, row in rows for job_id in row["job_ids"]}
         return {job_id: found[job_id] for job_id in job_ids if job_id in found}
+
+    async def counts(self, job_ids: Sequence[str]) -> Counter[Status]:
+        """Return how many of these jobs have each status."""
+        counted: Counter[Status] = Counter()
+        for status, row in await self._by_status(job_ids, {"jobs": {"$sum": 1}}):
+            counted[status] += row["jobs"]
+        return counted
 
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]:
         """Return everything that is known of jobs, in their order; see `JobStore.records`."""
         found = await self._jobs.records(job_ids)
         return {job_id: found[job_id] for job_id in job_ids if job_id in found}
 
-    async def _by_status(self, job_ids: Sequence[str]) -> list[tuple[Status, list[str]]]:
-        pipeline: list[Document] = [
-            {"$match": {"_id": {"$in": list(job_ids)}}},
-            {"$group": {"_id": "$status", "job_ids": {"$push": "$_id"}}},
+    async def _by_status(self, job_ids: Sequence[str], gathered: Document) -> list[tuple[Status, Document]]:
+        """Group jobs by their status, some at a time: a status comes several times."""
+        parts = [job_ids[start : start + LOOKED_UP_AT_ONCE] for start in range(0, len(job_ids), LOOKED_UP_AT_ONCE)]
+        pipelines: list[list[Document]] = [
+            [{"$match": {"_id": {"$in": list(part)}}}, {"$group": {"_id": "$status", **gathered}}] for part in parts
         ]
-        rows = await aggregated(self._mongo, pipeline, len(Status))
-        return [(Status(row["_id"]), row["job_ids"]) for row in rows]
+        answers = await asyncio.gather(*(aggregated(self._mongo, pipeline, len(Status)) for pipeline in pipelines))
+        return [(Status(row["_id"]), row) for rows in answers for row in rows]

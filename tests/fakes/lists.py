@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -54,6 +55,10 @@ class FakeListingStore:
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
         """Return the statuses of jobs."""
         return {job_id: self._jobs.jobs[job_id].status for job_id in job_ids if job_id in self._jobs.jobs}
+
+    async def counts(self, job_ids: Sequence[str]) -> Counter[Status]:
+        """Return how many of these jobs have each status."""
+        return Counter((await self.statuses(job_ids)).values())
 
     async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""

@@ -87,6 +87,7 @@ async def test_batch_is_kept_with_its_jobs(lists: Lists) -> None:
     assert await lists.statuses([*batch.job_ids, "unknown"]) == dict.fromkeys(batch.job_ids, Status.PROCESSING)
     assert await lists.get("another") is None
     many = await stored(lists, *(job_at(10 + n) for n in range(LOOKED_UP_AT_ONCE + 1)))
+    assert await lists.counts([job.job_id for job in many]) == {Status.PROCESSING: len(many)}
     assert await lists.statuses([job.job_id for job in many]) == {job.job_id: Status.PROCESSING for job in many}
     assert not await lists.members("another")
 

@@ -228,6 +228,7 @@ READS: dict[str, tuple[Callable[[Everything], Awaitable[object]], int]] = {
     "jobs of a page": (lambda all_: all_.listing.records(SOME), 3),
     "batch": (lambda all_: all_.batches.get("batch 7"), 1),
     "statuses of a batch": (lambda all_: all_.batches.statuses(SOME), 3),
+    "counts of a batch": (lambda all_: all_.batches.counts(SOME), 3),
     "outcomes of a batch": (lambda all_: all_.batches.records(SOME), 3),
     "repeated batch": (lambda all_: all_.batches.keep(Batch("batch 7", SOME), NOON), 1),
     "lives": (lambda all_: all_.overview.lived(LATER, TEN_LATER, 50), 11),
