@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: compare Hasty with a no-op application; `profile`: where time goes; `kept`: past results."""
+"""`python -m benchmarks` compares Hasty with a no-op application; `--help` names what else it can measure."""
 
 import asyncio
 import json
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from benchmarks import (
     accepting,
+    against,
     dashboards,
     fairness,
     growth,
@@ -95,6 +96,15 @@ def profile(
     hot.show(console, profiles)
     show(console, Findings(costs=costs), machine())
     console.print(f"samples for flame graphs are in {folder}")
+
+
+@app.command("against")
+def beside_another(
+    checkout: Annotated[Path, typer.Argument(help="The other checkout, with its .venv.", exists=True, file_okay=False)],
+    rounds: Annotated[int, typer.Option(min=1, help="Loads of two seconds of each, in turn.")] = 12,
+) -> None:
+    """Measure this checkout beside another one, such as the version before a change."""
+    show(console, _run(against.against(checkout.resolve(), rounds)), machine())
 
 
 @app.command()
