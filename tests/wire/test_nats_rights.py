@@ -205,9 +205,14 @@ async def test_news_travels_between_accounts(secured: Secured) -> None:
         return heard == {*to_api, *to_job}
 
     await eventually(told)
-    assert await secured.job.connection.request("hasty.holds", b"mine") == b"held"
+    async with RealWire.opened(secured.urls["job"], name="another job-server") as another:
+        await another.until_connected()
+        assert await another.connection.request("hasty.holds", b"mine") == b"held"
+        with pytest.raises(BrokerUnavailable):
+            await another.connection.request("hasty.holds", b"another's", timeout_s=0.2)
     with pytest.raises(BrokerUnavailable):
-        await secured.job.connection.request("hasty.holds", b"another's", timeout_s=0.2)
+        # A process knows what it holds itself.
+        await secured.job.connection.request("hasty.holds", b"mine")
 
 
 def _hear(heard: set[str], subject: str, _data: bytes) -> None:
