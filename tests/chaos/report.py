@@ -214,7 +214,7 @@ _FOUND: Final = (
     """As it is meant: a job that runs alone, after its child died again and again, and whose child is then killed from
     outside, fails as `lost` though it did nothing (I12, in one run of those kinds alone that harm processes).""",
     """On a machine with ten times the load that it can bear, acknowledgements were late, turns came for the fourth time
-    and ran alone, and each of them cost the start of a process: three job-servers had sixty children. Mended;
+    and ran alone, and each of them cost the start of a process: three job-servers had sixty children. Fixed;
     `test_few_children_for_single_runs_start_at_once` in `tests/execution/test_faults.py`.""",
     """A service that stopped while two reconnections to the broker ran logged the traceback of one of them (I8). Fixed;
     `test_a_replaced_reconnection_breaks_no_other` in `tests/wire/test_nats.py`.""",

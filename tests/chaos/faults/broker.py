@@ -12,6 +12,7 @@ from hasty.server.local_stack import Child
 from tests.chaos import facts
 from tests.chaos.faults.processes import WATCHDOG
 from tests.chaos.system import BACK_WITHIN_S, FaultKind, Injection, NotReached, System, last
+from tests.eventually import eventually
 
 _BROKER: Final = frozenset({"nats"})
 
@@ -88,10 +89,8 @@ async def _disk_full(system: System, hit: Injection) -> None:
     await disk.fill()
     try:
         # With other faults beside this one, nothing may be published for a while.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(WRITES_WITHIN_S):
-                while _refusals(broker) == before:  # noqa: ASYNC110 - a log gives no notice
-                    await asyncio.sleep(0.2)
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: _refusals(broker) > before, within_s=WRITES_WITHIN_S, every_s=0.2)
         await last(hit, 2, 4)
     finally:
         await disk.free()

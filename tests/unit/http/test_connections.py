@@ -310,6 +310,7 @@ async def test_idle_connection_is_closed_and_a_busy_one_is_not(way: str, monkeyp
         assert await raw.answer()
         await raw.send(POST_LATER)
         await eventually(lambda: served.service.open)
-        await asyncio.sleep(0.5)
+        [connection] = served.connections
+        await eventually(lambda: connection._idle._timer is None)  # noqa: SLF001 - it has fired, and closed nothing
         served.service.open[0].set_result(UNKNOWN)
         assert (await raw.all()).statuses == [200, 201]
