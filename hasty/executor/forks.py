@@ -30,6 +30,7 @@ class _Process:
     private: set[int] = field(default_factory=set)
     prctl: Callable[..., int] | None = None
     loop: asyncio.AbstractEventLoop | None = None
+    dropped: list[Any] = field(default_factory=list)
     is_fork: bool = False
 
 
@@ -87,5 +88,7 @@ def _begin_fork() -> None:
         # What waits there are its neighbours, who run in the parent. There is no public way to drop it.
         ready: Any = getattr(_this.loop, "_ready", None)
         if ready is not None:
+            # Kept, or asyncio would warn of each task that is dropped before its end.
+            _this.dropped = list(ready)
             ready.clear()
         _this.loop.call_soon(os._exit, 0)

@@ -16,10 +16,14 @@ from hasty.executor.channel import Channel, Message
 from hasty.executor.groups import Groups, signal_group
 from hasty.executor.outcomes import Outcome
 from hasty.executor.running import CURRENT, Running, Runs
+from hasty.executor.spawn import Spawned, spawn
 from hasty.jobs import Reason
 
 KILL_AFTER_S: Final = 8.0
 """Seconds from SIGTERM to SIGKILL: less than a run has to stop."""
+
+DRAIN_S: Final = 1.0
+"""Seconds for which the output of a command that has ended is read, when somebody else holds it open."""
 
 STDERR_MAX: Final = 64 * 1024
 """Bytes of a command's standard error that are kept: the last ones."""
@@ -78,7 +82,7 @@ class InProcesses:
 
     async def _command(self, one: Running) -> Outcome:
         spec = one.spec
-        process = await asyncio.create_subprocess_exec(
+        process = await spawn(
             *one.handler.argv,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -97,16 +101,17 @@ class InProcesses:
         one.stop = stopping.begin
         if one.reason is not None:
             stopping.begin()
+        reading = asyncio.gather(
+            _read(process.stdout, process.pid), _read_last(process.stderr), _feed(process.stdin, one.input)
+        )
         try:
-            out, err, _ = await asyncio.gather(
-                _read(process.stdout, process.pid), _read_last(process.stderr), _feed(process, one.input)
-            )
             code = await process.wait()
         finally:
             stopping.end()
             # What it has started and left behind ends with it.
             signal_group(process.pid, signal.SIGKILL)
             self._groups.forget(process.pid)
+        out, err, _ = await _drained(reading, process)
         for line in err.decode("utf-8", "replace").splitlines():
             self._runs.log("stderr", line)
         if one.reason == "cancelled":
@@ -211,13 +216,25 @@ async def _read_last(stream: asyncio.StreamReader | None) -> bytes:
     return found
 
 
-async def _feed(process: asyncio.subprocess.Process, text: str) -> None:
+async def _feed(stream: asyncio.StreamWriter | None, text: str) -> None:
     """Write the input; a command need not read it."""
-    if process.stdin is None:
+    if stream is None:
         return
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.write(json.dumps(json.loads(text)).encode() + b"\n")
-        await process.stdin.drain()
+        stream.write(json.dumps(json.loads(text)).encode() + b"\n")
+        await stream.drain()
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        process.stdin.close()
-        await process.stdin.wait_closed()
+        stream.close()
+        await stream.wait_closed()
+
+
+async def _drained(reading: asyncio.Future[tuple[bytes, bytes, None]], process: Spawned) -> tuple[bytes, bytes, None]:
+    """Return what was read of a process that has ended, though what has left its group may hold its output open."""
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        done, _ = await asyncio.wait([reading], timeout=DRAIN_S)
+        # When it took much longer, it was this process that stood still.
+        if done or loop.time() - began < 2 * DRAIN_S:
+            process.close()
+            return await reading

@@ -17,6 +17,7 @@ from typing import Any, Final
 import hasty
 from hasty.executor.channel import Channel, Message
 from hasty.executor.output import OutputLimit
+from hasty.executor.spawn import LINE_MAX, Spawned, spawn
 from hasty.jobs import Kind, Way
 
 HELLO_WITHIN_S: Final = 60.0
@@ -25,9 +26,6 @@ HELLO_WITHIN_S: Final = 60.0
 PING_EVERY_S: Final = 1.0
 DEAF_AFTER_S: Final = 5.0
 """A child that does not answer for so long is deaf, and is killed."""
-
-LINE_MAX: Final = 64 * 1024
-"""Bytes of a line that a child writes to its own output; a longer one is passed on in parts."""
 
 FLOOD_PAUSE_S: Final = 0.002
 """After so many bytes that were left out, others than their reader have this process for a moment."""
@@ -60,7 +58,7 @@ class Child:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        process: Spawned,
         receive: Callable[[Child, Message], None],
         output: Callable[[str, str], None],
     ) -> None:
@@ -95,7 +93,7 @@ class Child:
         places = json.dumps({way.value: count for way, count in start.places.items()})
         try:
             with there:
-                process = await asyncio.create_subprocess_exec(
+                process = await spawn(
                     *(start.python, "-P", "-m", "hasty.executor", str(there.fileno()), start.work, places),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
@@ -103,7 +101,6 @@ class Child:
                     pass_fds=[there.fileno()],
                     env=environment(start, os.environ),
                     start_new_session=True,
-                    limit=LINE_MAX,
                 )
         except OSError:
             here.close()
@@ -130,6 +127,7 @@ class Child:
                 await asyncio.wait(watching, timeout=1)  # Its guard, which kills what the child has started, as well.
                 for task in watching:
                     task.cancel()
+                self._process.close()
                 self._channel.close()
                 self._send_dropped()
         if not self.hello.done():
@@ -147,7 +145,7 @@ class Child:
 
     def kill(self, why: str = "was killed") -> None:
         """End it and its group, now."""
-        if self._process.returncode is None:
+        if self._process.code is None:
             self.why = why
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -168,7 +166,7 @@ class Child:
 
     def _on_closed(self, why: str) -> None:
         # Its end, or it cannot be understood any more.
-        if self._process.returncode is None:
+        if self._process.code is None:
             self.kill(f"its connection {why}")
 
     async def _ping(self) -> None:
@@ -194,6 +192,7 @@ class Child:
             self.send("ping", number)
 
     async def _read(self, stream: str, reader: asyncio.StreamReader | None) -> None:
+        """Pass on what it writes to its own output, line by line; a very long line in parts."""
         rest = b""
         while reader is not None and (some := await reader.read(LINE_MAX)):
             *lines, rest = (rest + some).split(b"\n")

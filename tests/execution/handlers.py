@@ -236,6 +236,22 @@ async def both_wait() -> str:
 
 
 @job
+async def forks_among_others() -> str:
+    """Fork while others are about to run."""
+    loop = asyncio.get_running_loop()
+    for _ in range(10):
+        loop.create_task(asyncio.sleep(0))  # noqa: RUF006 - the loop alone is to keep them
+    return str(os.fork())
+
+
+@job
+async def leaves_a_session() -> int:
+    """Start what outlives everybody, with its parent's output."""
+    started = await asyncio.create_subprocess_exec("sleep", "600", start_new_session=True)
+    return started.pid
+
+
+@job
 def thread_forks(*, session: bool) -> str:
     """Leave a process behind, in a session of its own if wanted."""
     forked = os.fork()
@@ -274,6 +290,7 @@ async def forges(turn_id: str) -> str:
 
 
 leaves_behind = command("leaves_behind", ["sh", "-c", "trap '' TERM; sleep 600 & sleep 600 & wait"])
+leaves_a_daemon = command("leaves_a_daemon", ["sh", "-c", "setsid sleep 600 & echo $!"])
 talks_a_lot = command("talks_a_lot", ["sh", "-c", "yes nothing | head -c 5000000 >&2; echo oops >&2; exit 65"])
 
 

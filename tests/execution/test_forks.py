@@ -1,6 +1,7 @@
 """Handlers that fork, forge, and leave processes behind: nothing of it counts, and nothing of it stays."""
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import pytest
 from hasty.jobs import Status
 from tests.eventually import eventually
 from tests.execution.running import executing, outcome, start, turn_of
-from tests.execution.test_faults import child_of_this_test
+from tests.execution.test_faults import child_of_this_test, children_of_this_test
 
 PARENT = """
 import asyncio
@@ -49,6 +50,15 @@ async def test_fork_does_not_go_on_as_its_child(kind: str) -> None:
     assert {result.status for result in results} == {Status.FINISHED}
 
 
+async def test_fork_leaves_its_neighbours_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    """What it does not run is nothing to warn of."""
+    async with executing() as running:
+        result = await outcome(running, "forks_among_others")
+        forked = int((result.output or "").strip('"'))
+        await eventually(lambda: is_gone(forked))
+    assert "handler_output" not in capfd.readouterr().out
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process cannot ask to end with its parent")
 @pytest.mark.parametrize("session", [False, True])
 async def test_fork_ends_with_its_child(*, session: bool) -> None:
@@ -64,6 +74,30 @@ async def test_fork_ends_with_its_child(*, session: bool) -> None:
 
         await eventually(lambda: is_gone(forked))
         assert ((await beside).status, (await beside).run) == (Status.FINISHED, 2)
+
+
+async def test_child_is_gone_when_it_has_ended() -> None:
+    """Also when something outside of its group still holds its output open."""
+    async with executing() as running:
+        open_before = psutil.Process().num_fds()
+        left = psutil.Process(int((await outcome(running, "leaves_a_session")).output or ""))
+        try:
+            child = child_of_this_test()
+            child.kill()
+            await eventually(lambda: child not in children_of_this_test() and running.kinds, within_s=30)
+            assert (await outcome(running, "greet", name="Ada")).status is Status.FINISHED
+
+            await eventually(lambda: psutil.Process().num_fds() == open_before)
+        finally:
+            left.kill()
+
+
+async def test_command_ends_when_it_ends() -> None:
+    """What it leaves behind may hold its output open, out of its group."""
+    async with executing() as running:
+        result = await outcome(running, "leaves_a_daemon")
+        psutil.Process(int(json.loads(result.output or ""))).kill()
+    assert result.status is Status.FINISHED
 
 
 async def test_ending_of_a_forked_worker_is_nobody_elses() -> None:
