@@ -15,9 +15,6 @@ from benchmarks.systems import System, hasty
 TARGETS = {1: "0.98", 50: "0.90"}
 """How many are open, and the throughput to reach over that without any."""
 
-WORKERS_EVERY_S = 2.0
-"""As `dashboard/pages/overview.js` asks."""
-
 OPENING_S = 30
 HEADERS = "host: {address}\r\nsec-fetch-site: same-origin\r\nsec-fetch-mode: cors\r\naccept: {accept}\r\n\r\n"
 
@@ -106,32 +103,17 @@ class Browser:
         self.is_shown = asyncio.Event()
 
     async def show(self) -> None:
-        """Keep an event stream and a connection of its own for the workers, until this is cancelled."""
-        stream, workers = asyncio.create_task(self._watch()), asyncio.create_task(self._ask_for_workers())
+        """Keep the event stream, until this is cancelled."""
         try:
-            await asyncio.gather(stream, workers)
+            async with self._connected() as (reader, writer):
+                await self._ask(reader, writer, "/v1/overview", "text/event-stream")
+                while line := await reader.readline():
+                    if line.startswith(b"event: overview"):
+                        self.events += 1
+                        self.is_shown.set()
         finally:
             self.is_shown.set()  # nobody waits for a browser that has failed
-            stream.cancel()
-            workers.cancel()
-            await asyncio.wait({stream, workers})
-
-    async def _watch(self) -> None:
-        async with self._connected() as (reader, writer):
-            await self._ask(reader, writer, "/v1/overview", "text/event-stream")
-            while line := await reader.readline():
-                if line.startswith(b"data:"):
-                    self.events += 1
-                    self.is_shown.set()
         raise BenchmarkError("the overview's stream has ended")
-
-    async def _ask_for_workers(self) -> None:
-        async with self._connected() as (reader, writer):
-            while True:
-                head = await self._ask(reader, writer, "/v1/workers", "*/*")
-                [length] = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-                await reader.readexactly(int(length.partition(b":")[2]))
-                await asyncio.sleep(WORKERS_EVERY_S)
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:

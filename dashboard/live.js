@@ -1,4 +1,4 @@
-// What the stream says, in this tab: the newest overview, its age, and the server's clock. This browser's own clock is
+// What the stream says, in this tab: the newest overview and the workers, their age, and the server's clock. This browser's own clock is
 // never asked: it may be wrong.
 
 import { append, Stream, tickOf } from "./stream.js";
@@ -6,6 +6,7 @@ import { append, Stream, tickOf } from "./stream.js";
 const STALE_MS = 4000;
 
 let overview = null;
+let workers = null;
 let ticks = [];
 let receivedAt = -Infinity; // by this tab's monotonic clock
 let offset = null; // the server's time less this tab's monotonic clock, in ms
@@ -15,6 +16,9 @@ const startedAt = performance.now();
 export const live = {
   get overview() {
     return overview;
+  },
+  get workers() {
+    return workers;
   },
   get ticks() {
     return ticks;
@@ -45,6 +49,7 @@ export const live = {
 
 function take(news) {
   overview = news.overview;
+  workers = news.workers;
   ticks = news.ticks ?? append(ticks, tickOf(overview));
   receivedAt = performance.now() - news.ageMs;
   offset = Date.parse(overview.at) - receivedAt;
@@ -67,7 +72,7 @@ function share() {
 }
 
 function alone() {
-  const stream = new Stream(() => take({ overview: stream.last.overview, ageMs: 0 }));
+  const stream = new Stream(() => take({ ...stream.last, ageMs: 0 }));
   const openOrClose = () => (document.visibilityState === "visible" ? stream.open() : stream.close());
   document.addEventListener("visibilitychange", openOrClose);
   openOrClose();

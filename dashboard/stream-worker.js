@@ -6,7 +6,7 @@ const ports = new Map(); // by port: whether its tab can be seen
 const stream = new Stream(() => ports.forEach((_, port) => port.postMessage(news())));
 
 function news() {
-  return { overview: stream.last.overview, ageMs: stream.ageMs() };
+  return { overview: stream.last.overview, workers: stream.last.workers, ageMs: stream.ageMs() };
 }
 
 function openOrClose() {

@@ -17,7 +17,8 @@ export class Stream {
   constructor(onTick) {
     this.onTick = onTick;
     this.ticks = [];
-    this.last = null; // the newest overview, and when it came by this process's own clock
+    this.last = null; // the newest overview with its workers, and when they came by this process's own clock
+    this.overview = null; // of the tick that is on its way
     this.source = null;
     this.timer = null;
   }
@@ -25,7 +26,8 @@ export class Stream {
   open() {
     if (this.source) return;
     this.source = new EventSource("/v1/overview");
-    this.source.addEventListener("overview", (event) => this.#take(JSON.parse(event.data)));
+    this.source.addEventListener("overview", (event) => { this.overview = JSON.parse(event.data); });
+    this.source.addEventListener("workers", (event) => this.#take(this.overview, JSON.parse(event.data).data));
     this.source.addEventListener("error", () => {
       // A browser tries again by itself, unless the answer was an error.
       if (this.source?.readyState === EventSource.CLOSED) this.#again(AGAIN_MS);
@@ -43,8 +45,8 @@ export class Stream {
     return this.last === null ? null : performance.now() - this.last.receivedAt;
   }
 
-  #take(overview) {
-    this.last = { overview, receivedAt: performance.now() };
+  #take(overview, workers) {
+    this.last = { overview, workers, receivedAt: performance.now() };
     this.ticks = append(this.ticks, tickOf(overview));
     this.#watch();
     this.onTick();

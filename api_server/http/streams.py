@@ -74,13 +74,13 @@ class Streams:
         """
         return self._response(self._jobs(wanted))
 
-    def ticks(self, show: Callable[[], Awaitable[bytes]]) -> StreamingResponse:
-        """Stream what `show` gives, once a second.
+    def ticks(self, news: Callable[[], Awaitable[bytes]]) -> StreamingResponse:
+        """Stream the events that `news` gives, once a second.
 
         Raises:
             Overloaded: when too many streams are open.
         """
-        return self._response(self._ticks(show))
+        return self._response(self._ticks(news))
 
     def _response(self, events: Events) -> StreamingResponse:
         if self._open >= self._streams_max:
@@ -140,11 +140,11 @@ class Streams:
                     quiet_s = 0.0
                     yield b":\n\n"
 
-    async def _ticks(self, show: Callable[[], Awaitable[bytes]]) -> Events:
+    async def _ticks(self, news: Callable[[], Awaitable[bytes]]) -> Events:
         yield RETRY
         while not self._watch.closed:
             try:
-                yield event(await show(), name="overview")
+                yield await news()
             except StoreUnavailable:
                 yield b":\n\n"
             await asyncio.sleep(LOOK_EVERY_S)

@@ -14,7 +14,7 @@ from api_server.http.answers import response_of
 from api_server.http.list_views import DeadLetterList, JobPage, OverviewView
 from api_server.http.parameters import After, Limit, refusals, wanted
 from api_server.http.problems import answered, errors
-from api_server.http.streams import EVENT_STREAM, Streams
+from api_server.http.streams import EVENT_STREAM, Streams, event
 from api_server.http.views import Views
 from api_server.listing import Listing, cursor_of
 from api_server.overview import Overview, Overviews
@@ -25,12 +25,46 @@ from hasty.server.runtime.batching import Overloaded
 STREAMED: Final[dict[str, Any]] = {EVENT_STREAM: {"schema": {"type": "string"}}}
 
 
+class SharedOverview:
+    """The overview and the workers as all see them who ask within the same second: written once."""
+
+    def __init__(self, overviews: Overviews, views: Views) -> None:
+        self._overviews = overviews
+        self._views = views
+        self._latest: Overview | None = None
+        self._shown = b""
+        self._events = b""
+
+    async def shown(self) -> bytes:
+        """Return the overview.
+
+        Raises:
+            StoreUnavailable: when the database fails.
+        """
+        latest = await self._overviews.latest()
+        if latest is not self._latest:
+            self._latest, self._shown = latest, list_views.overview(latest, self._views.fleet(latest))
+            self._events = b""
+        return self._shown
+
+    async def events(self) -> bytes:
+        """Return what a stream says of them: an event `overview` and an event `workers`.
+
+        Raises:
+            StoreUnavailable: when the database fails.
+        """
+        shown = await self.shown()
+        if not self._events:
+            self._events = event(shown, name="overview") + event(self._views.workers(), name="workers")
+        return self._events
+
+
 @dataclass(frozen=True, slots=True)
 class Lists:
     """What answers the requests."""
 
     listing: Listing
-    overview_now: Callable[[], Awaitable[bytes]]
+    shared_overview: SharedOverview
     latest_dead_letters: Callable[[int], Awaitable[Sequence[tuple[datetime, DeadLetter]]]]
     streams: Streams
     views: Views
@@ -51,28 +85,7 @@ class Lists:
 
     async def overview(self) -> Answer:
         """Show the overview."""
-        return Answer(200, (), await self.overview_now())
-
-
-class SharedOverview:
-    """The overview as all see it who ask within the same second: written once."""
-
-    def __init__(self, overviews: Overviews, views: Views) -> None:
-        self._overviews = overviews
-        self._views = views
-        self._latest: Overview | None = None
-        self._shown = b""
-
-    async def __call__(self) -> bytes:
-        """Return the overview.
-
-        Raises:
-            StoreUnavailable: when the database fails.
-        """
-        latest = await self._overviews.latest()
-        if latest is not self._latest:
-            self._latest, self._shown = latest, list_views.overview(latest, self._views.fleet(latest))
-        return self._shown
+        return Answer(200, (), await self.shared_overview.shown())
 
 
 def add_routes(router: APIRouter, lists: Lists) -> None:
@@ -104,9 +117,9 @@ def add_routes(router: APIRouter, lists: Lists) -> None:
         responses={**refusals(), 200: {"content": STREAMED}},
     )
     async def overview(request: Request) -> Response:
-        """Show rates, latencies, what waits and who works; as an event stream: once a second."""
+        """Show rates, latencies, what waits and who works; as an event stream: once a second, and `workers` too."""
         if accepts_events(request):
-            return opened(partial(lists.streams.ticks, lists.overview_now))
+            return opened(partial(lists.streams.ticks, lists.shared_overview.events))
         return await answered(lists.overview())
 
 

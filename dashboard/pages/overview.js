@@ -1,7 +1,6 @@
 // How things are: one sentence, rates, latencies, depth against places, the workers, and the ledger.
 
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
-import { get, Resource } from "../api.js";
 import { chart } from "../charts.js";
 import { count, duration, plural } from "../format.js";
 import { live } from "../live.js";
@@ -10,12 +9,8 @@ import { noWorkers, worker } from "./workers.js";
 
 const LONG_S = 60;
 
-export function overview({ draw }) {
-  const workers = new Resource(() => get("/v1/workers"), draw);
-  return {
-    tick: () => workers.every(2000),
-    view: () => (live.overview ? page(live.overview, workers) : loaded({ data: null, error: null }, nothing)),
-  };
+export function overview() {
+  return { view: () => (live.overview ? page(live.overview, live.workers) : loaded({ data: null, error: null }, nothing)) };
 }
 
 function page(now, workers) {
@@ -29,7 +24,7 @@ function page(now, workers) {
     </dl>
     <div class="columns">${rates(now)}${depth()}</div>
     <div class="columns">${latencies(now)}${ledger(now)}</div>
-    <section class="card"><h2>Workers</h2>${loaded(workers, ({ data }) => (data.length ? html`<ul class="strip">${data.map((one) => html`<li>${worker(one)}</li>`)}</ul>` : noWorkers()))}</section>`;
+    <section class="card"><h2>Workers</h2>${workers.length ? html`<ul class="strip">${workers.map((one) => html`<li>${worker(one)}</li>`)}</ul>` : noWorkers()}</section>`;
 }
 
 function verdict(now) {

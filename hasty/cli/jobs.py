@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from hasty.cli.completion import complete_kind
-from hasty.cli.exits import DONE, USAGE, code_of, leave, say
+from hasty.cli.exits import DONE, INTERRUPTED, USAGE, code_of, leave, say
 from hasty.cli.options import JOB, JOBS, of_a_server
 
 if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does not need it
     from hasty.client import Hasty, Job
+
+SAID_EVERY_S: Final = 2.0
 
 _SPAN: Final = re.compile(r"([0-9]+)(s|min|m|h|d)")
 _UNITS: Final = {"s": "seconds", "min": "minutes", "m": "minutes", "h": "hours", "d": "days"}
@@ -50,33 +53,67 @@ def get(job: str, *, as_json: bool, url: str | None, profile: str | None) -> Non
 def list_(
     *, since: str | None, limit: int, as_json: bool, url: str | None, profile: str | None, **filters: str | None
 ) -> None:
-    """List jobs, newest first."""
-    from hasty.cli.output import ago, print_json, print_table, short, time_text
+    """List jobs, newest first.
+
+    Ctrl-C ends a long search, and shows what was found.
+    """
+    from hasty.cli.output import print_json, print_table
     from hasty.cli.server import connect
 
+    search = _Search()
+    rows = []
     with connect(url, profile) as client:
         wanted: dict[str, Any] = {**filters, "since": None if since is None else _since(since)}
-        jobs = client.jobs(**wanted, limit=limit)
-        if as_json:
-            for job in jobs:
-                print_json(job)
-            return
-        whole = not sys.stdout.isatty()
-        rows = [
-            [
-                job.id if whole else short(job.id),
-                job.kind,
-                job.phase or job.status,
-                f"{job.attempt}/{job.attempts}",
-                time_text(job.created_at) if whole else ago(job.created_at),
-                job.key or "",
-                ",".join(job.labels),
-            ]
-            for job in jobs
-        ]
-    if not rows and sys.stderr.isatty():
-        say("there is no such job; make one with: hasty submit KIND name=value")
-    print_table(["job", "kind", "status", "attempt", "created", "key", "labels"], rows)
+        try:
+            for job in client.jobs(**wanted, limit=limit, on_searched=search.went_back_to):
+                if as_json:
+                    print_json(job)
+                else:
+                    rows.append(_row(job, whole=not sys.stdout.isatty()))
+        except KeyboardInterrupt:
+            search.ended_early = True
+    if not as_json:
+        if not rows and sys.stderr.isatty() and not search.ended_early:
+            say("there is no such job; make one with: hasty submit KIND name=value")
+        print_table(["job", "kind", "status", "attempt", "created", "key", "labels"], rows)
+    if search.ended_early:
+        leave(f"the search ended early: it had come {search.place()}", INTERRUPTED)
+
+
+def _row(job: Job, *, whole: bool) -> list[str]:
+    from hasty.cli.output import ago, short, time_text
+
+    return [
+        job.id if whole else short(job.id),
+        job.kind,
+        job.phase or job.status,
+        f"{job.attempt}/{job.attempts}",
+        time_text(job.created_at) if whole else ago(job.created_at),
+        job.key or "",
+        ",".join(job.labels),
+    ]
+
+
+class _Search:
+    """How far a search for few of many jobs has come; it says so on a terminal while it takes long."""
+
+    def __init__(self) -> None:
+        self.ended_early = False
+        self._back_to: datetime | None = None
+        self._said_at = time.monotonic()
+
+    def went_back_to(self, at: datetime) -> None:
+        """Note that everything since then was looked at."""
+        self._back_to = at
+        if sys.stderr.isatty() and time.monotonic() - self._said_at >= SAID_EVERY_S:
+            self._said_at = time.monotonic()
+            say(f"searched {self.place()}, and going on; Ctrl-C shows what was found")
+
+    def place(self) -> str:
+        """Say how far back it has come."""
+        from hasty.cli.output import time_text
+
+        return f"back to {time_text(self._back_to)}" if self._back_to else "not far"
 
 
 @click.command()

@@ -148,10 +148,15 @@ class AsyncHasty:  # long: a method for each request
         batch: str | None = None,
         since: datetime | None = None,
         limit: int | None = None,
+        on_searched: Callable[[datetime], None] | None = None,
     ) -> AsyncIterator[Job]:
-        """Give the jobs that match, newest first, up to `limit`; pages are read as they are needed."""
+        """Give the jobs that match, newest first, up to `limit`; pages are read as they are needed.
+
+        Where few of many jobs match, a request looks at some of them only: `on_searched` is then called with the time
+        back to which everything has been looked at.
+        """
         wanted = filters(kind=kind, status=status, key=key, label=label, batch=batch, since=since)
-        return self._connection.each(self._v1.jobs(wanted, limit))
+        return self._connection.each(self._v1.jobs(wanted, limit, on_searched))
 
     async def cancel(self, job: str | Job, /) -> Job:
         """Cancel a job: it never starts, or is asked to stop; one that has ended stays as it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, TypeVar
@@ -134,7 +134,9 @@ class V1:
                         return
             yield Pause(outage.pause_after(failure))
 
-    def jobs(self, filters: Mapping[str, str], limit: int | None) -> Calls[Job]:
+    def jobs(
+        self, filters: Mapping[str, str], limit: int | None, on_searched: Callable[[datetime], None] | None = None
+    ) -> Calls[Job]:
         """Read a list, page by page."""
         given = 0
         after: dict[str, str] = {}
@@ -147,6 +149,8 @@ class V1:
                 yield Emit(decoded(Job, each))
             if page.get("next") is None:
                 return
+            if on_searched is not None and page.get("searched_back_to") is not None:
+                on_searched(datetime.fromisoformat(page["searched_back_to"]))
             after = {"after": page["next"]}
 
     def submit_many(self, jobs: Iterable[NewJob]) -> Call[list[Job | Refused]]:

@@ -318,6 +318,8 @@ async def test_overview_counts_what_was_accepted(world: World) -> None:
     assert overview["workers"] == 1
     async with aclosing(events_of(world, "/v1/overview")) as ticks:
         name, ticked = await anext(ticks)
+        second, workers = await anext(ticks)
+    assert (second, len(workers["data"])) == ("workers", 1)
     assert (name, ticked["verdict"].endswith((".", "s", "way"))) == ("overview", True)
 
 

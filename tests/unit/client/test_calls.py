@@ -202,11 +202,13 @@ def test_pages_are_read_as_far_as_needed() -> None:
     """Also a page that is empty because of its filters."""
     pages = [
         answer({"data": [job()] * 100, "next": "a"}),
-        answer({"data": [], "next": "b"}),
+        answer({"data": [], "next": "b", "searched_back_to": "2026-01-02T03:04:05Z"}),
         answer({"data": [job()], "next": None}),
     ]
     server = Server([*pages])
-    assert len(server.each(server.v1().jobs({"kind": "greet"}, None))) == 101
+    searched: list[datetime] = []
+    assert len(server.each(server.v1().jobs({"kind": "greet"}, None, searched.append))) == 101
+    assert searched == [datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)]
     assert [dict(request.query) for request in server.requests] == [
         {"kind": "greet", "limit": "100"},
         {"kind": "greet", "limit": "100", "after": "a"},
