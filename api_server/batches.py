@@ -37,6 +37,8 @@ class Store(Protocol):
 
     async def keep(self, batch: Batch, now: datetime) -> None: ...
     async def get(self, batch_id: str) -> Batch | None: ...
+    async def outcome(self, batch_id: str) -> Mapping[Status, int] | None: ...
+    async def keep_outcome(self, batch_id: str, counted: Mapping[Status, int]) -> None: ...
     async def statuses(self, job_ids: Sequence[str]) -> Mapping[str, Status]: ...
     async def counts(self, job_ids: Sequence[str]) -> Mapping[Status, int]: ...
     async def records(self, job_ids: Sequence[str]) -> dict[str, JobRecord]: ...
@@ -100,6 +102,9 @@ class Batches:
             StoreUnavailable: when the database fails.
             Overloaded: when too many wait.
         """
+        outcome = await self._store.outcome(batch_id)
+        if outcome is not None:
+            return _of_each(outcome)
         batch = await self._get(batch_id)
         deadline = asyncio.get_running_loop().time() + wait_s
         statuses = await self._store.statuses(batch.job_ids) if wait_s > 0 else {}
@@ -109,7 +114,11 @@ class Batches:
                 break
             await self._watch.until_ended(job_id, left_s, caller)
         counted = await self._store.counts(batch.job_ids)
-        return {status: counted.get(status, 0) for status in Status}
+        ended = sum(jobs for status, jobs in counted.items() if status in TERMINAL)
+        if ended == len(batch.job_ids):
+            # It stays so: the next who asks need not wait for the count of up to 1,000 jobs.
+            await self._store.keep_outcome(batch_id, counted)
+        return _of_each(counted)
 
     async def cancel(self, batch_id: str, caller: str = "") -> None:
         """Ask for all jobs of a batch that have not ended to be cancelled; raises as `counts` does."""
@@ -150,6 +159,10 @@ class Batches:
         if batch is None:
             raise NoSuchBatch(batch_id)
         return batch
+
+
+def _of_each(counted: Mapping[Status, int]) -> dict[Status, int]:
+    return {status: counted.get(status, 0) for status in Status}
 
 
 def _named(

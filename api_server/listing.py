@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
@@ -19,7 +19,9 @@ from api_server.domain import Filters, JobRecord
 from api_server.errors import InvalidRequest
 from hasty.jobs import JOB_ID, Job, place_of
 
-PAGE_MAX: Final = 200
+PAGE_MAX: Final = 100
+"""A page of 200 took four times as long as one job."""
+
 LOOKED_AT_MAX: Final = 1_000
 """About so many jobs at most are looked at for one page, where the database picks those that match."""
 
@@ -59,6 +61,7 @@ FIRST_ID: Final = "00000000-0000-0000-0000-000000000000"
 """Comes before every id."""
 
 PLACES_REMEMBERED: Final = 1_000
+NEWEST: Final = "newest"
 NEWEST_REMEMBERED_FOR: Final = timedelta(seconds=10)
 """Jobs may have come in much faster since: what the first window would hold too many of stays bounded."""
 
@@ -164,13 +167,14 @@ class Listing:
 
     async def _of_time(self, filters: Filters, after: Cursor | None, limit: int) -> Page:
         now = self._now()
-        search = _Search(self._memory.before(after, now), limit, is_all=filters.is_all)
+        search = _Search(self._memory.before(after, filters, now), limit, is_all=filters.is_all)
         page = await self._searched(search, filters, after or Cursor(now + CLOCKS_DIFFER_BY, "~"), limit, now)
         if search.seen is not None:
             if after is None:
-                self._memory.keep(None, search.seen, now)
+                self._memory.keep(NEWEST, search.seen, now)
+                self._memory.keep(filters, search.seen, now)
             if page.next is not None:
-                self._memory.keep(page.next, search.seen, now)
+                self._memory.keep(str(page.next), search.seen, now)
         return page
 
     async def _searched(self, search: _Search, filters: Filters, place: Cursor, limit: int, now: datetime) -> Page:
@@ -238,10 +242,11 @@ def _cut(found: Sequence[JobRecord], limit: int) -> Page:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A span of time and how many jobs were created in it, as far as that is known."""
+    """A span of time, how many jobs were created in it, as far as that is known, and how many of them matched."""
 
     span: timedelta
     jobs: float
+    matched: float
 
 
 class _Search:
@@ -251,6 +256,7 @@ class _Search:
         self._limit = limit
         self._is_all = is_all
         self._gap = None if before is None else before.span / before.jobs
+        self._part = None if before is None else before.matched / before.jobs
         self._widest = FIRST_WIDTH if before is None else before.span * WIDTH_GROWS_BY
         self._span = timedelta(0)
         self._looked_at = self._matched = 0.0
@@ -258,8 +264,11 @@ class _Search:
     @property
     def is_rare(self) -> bool:
         """Whether few jobs match, as far as it was seen."""
-        enough = self._gap is not None and self._looked_at >= RARE_FROM
-        return not self._is_all and enough and self._matched < RARE * self._looked_at
+        if self._is_all or self._gap is None:
+            return False
+        if self._looked_at >= RARE_FROM:
+            return self._matched < RARE * self._looked_at
+        return self._part is not None and self._part < RARE
 
     @property
     def is_over(self) -> bool:
@@ -269,7 +278,7 @@ class _Search:
     @property
     def seen(self) -> _Seen | None:
         """What the page has seen; None where that was nothing."""
-        return _Seen(self._span, self._looked_at) if self._looked_at else None
+        return _Seen(self._span, self._looked_at, self._matched) if self._looked_at else None
 
     def width(self, found: int) -> timedelta:
         """Return how wide the next window is: so that it holds the rest of the page, and some more."""
@@ -278,6 +287,8 @@ class _Search:
         wanted = 1.5 * (self._limit + 1 - found)
         if self._looked_at:
             wanted *= self._looked_at / max(self._matched, 1)
+        elif self.is_rare and self._part is not None:
+            wanted /= max(self._part, 1 / LOOKED_AT_MAX)
         if not self._is_all:
             wanted = min(wanted, LOOKED_AT_MAX - self._looked_at)
         return max(min(self._gap * wanted, self._widest), MILLISECOND)
@@ -300,16 +311,23 @@ class _Memory:
     """What was seen where pages ended, so that the page after one needs no narrow windows first."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[_Seen, datetime]] = {}
+        self._seen: dict[str | Filters, tuple[_Seen, datetime]] = {}
 
-    def before(self, place: Cursor | None, now: datetime) -> _Seen | None:
-        """Return what was seen before a place, and of the newest jobs of late; None where nothing is known."""
-        seen, at = self._seen.get(str(place), (None, now))
-        return seen if place is not None or now - at < NEWEST_REMEMBERED_FOR else None
+    def before(self, place: Cursor | None, filters: Filters, now: datetime) -> _Seen | None:
+        """Return what was seen before a place, or of the newest jobs of late; None where nothing is known."""
+        if place is None:
+            seen, at = self._seen.get(filters, (None, now))
+            if seen is not None and now - at < NEWEST_REMEMBERED_FOR:
+                return seen
+        seen, at = self._seen.get(str(place or NEWEST), (None, now))
+        if seen is None or (place is None and now - at >= NEWEST_REMEMBERED_FOR):
+            return None
+        # How many of them match is seen anew: where the database looks at the others, their number is an estimate.
+        return replace(seen, matched=seen.jobs)
 
-    def keep(self, place: Cursor | None, seen: _Seen, now: datetime) -> None:
-        """Keep what was seen before a place, or of the newest jobs."""
-        self._seen.pop(str(place), None)
-        self._seen[str(place)] = (seen, now)
+    def keep(self, place: str | Filters, seen: _Seen, now: datetime) -> None:
+        """Keep what was seen before a place, or at the beginning of a list."""
+        self._seen.pop(place, None)
+        self._seen[place] = (seen, now)
         if len(self._seen) > PLACES_REMEMBERED:
             del self._seen[next(iter(self._seen))]

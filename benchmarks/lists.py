@@ -42,7 +42,7 @@ async def lists(plan: Plan) -> Findings:
         )
         pages = {
             "newest": "",
-            "newest 200": "?limit=200",
+            "newest 100": "?limit=100",
             "in the middle": f"?after={following}",
             "since a day": f"?since={(now - timedelta(days=2)):%Y-%m-%dT%H:%M:%SZ}",
             "of a kind": "?kind=greet",

@@ -27,7 +27,7 @@ Collection `requests`, one for each request with an idempotency key, as long as 
 
 Collection `batches`, one for each batch of jobs (see `batches`):
 
-    {_id: batch_id, job_ids, at}
+    {_id: batch_id, job_ids, jobs: their number, at, outcome: {status: jobs} once all have ended and were counted}
 
 Collection `forgotten`, one for each step of forgetting, until a job-server has deleted the endings (see `retention`):
 

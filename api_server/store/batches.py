@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -28,13 +28,26 @@ class BatchStore:
 
     async def keep(self, batch: Batch, now: datetime) -> None:
         """Store a batch, durable when this returns; a repetition of its request stores it again."""
-        changes = {"job_ids": list(batch.job_ids), "at": now}
+        changes = {"job_ids": list(batch.job_ids), "jobs": len(batch.job_ids), "at": now}
         await self._mongo.update("batches", {"q": {"_id": batch.batch_id}, "u": {"$set": changes}, "upsert": True})
 
     async def get(self, batch_id: str) -> Batch | None:
         """Return a batch, or None when there is none with this id."""
         found = await self._mongo.find("batches", {"_id": batch_id})
         return Batch(batch_id, found[0]["job_ids"]) if found else None
+
+    async def outcome(self, batch_id: str) -> Counter[Status] | None:
+        """Return what all jobs of a batch have come to, if that was kept, and the batch has got no more jobs since."""
+        found = await self._mongo.find("batches", {"_id": batch_id}, {"jobs": 1, "outcome": 1})
+        if not found or "outcome" not in found[0]:
+            return None
+        counted = Counter({Status(status): jobs for status, jobs in found[0]["outcome"].items()})
+        return counted if counted.total() == found[0]["jobs"] else None
+
+    async def keep_outcome(self, batch_id: str, counted: Mapping[Status, int]) -> None:
+        """Keep what all jobs of a batch have come to."""
+        outcome = {status.value: jobs for status, jobs in counted.items()}
+        await self._mongo.update("batches", {"q": {"_id": batch_id}, "u": {"$set": {"outcome": outcome}}})
 
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
         """Return the statuses of jobs in their order; unknown ones are left out."""

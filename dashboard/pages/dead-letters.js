@@ -8,7 +8,7 @@ import { empty, loaded, time } from "../parts.js";
 const SHOWN_BYTES = 1000;
 
 export function deadLetters({ draw }) {
-  const list = new Resource(() => get("/v1/dead-letters?limit=200"), draw);
+  const list = new Resource(() => get("/v1/dead-letters?limit=100"), draw);
   list.refresh();
   return {
     tick: () => list.every(5000),

@@ -231,7 +231,8 @@ async def test_batch_makes_what_can_be_made(world: World) -> None:
     assert body["results"][301]["problem"]["type"] == "urn:hasty:problem:unknown-kind"
     batch = (await world.http.get(f"/v1/batches/{body['id']}?wait=30")).json()
     assert batch["counts"] == {"processing": 0, "finished": 300, "failed": 1, "cancelled": 0}
-    assert len(await listed(world, batch=body["id"], limit=200)) == 301
+    assert (await world.http.get(f"/v1/batches/{body['id']}")).json() == batch
+    assert len(await listed(world, batch=body["id"], limit=100)) == 301
     retried = (await world.http.post(f"/v1/batches/{body['id']}/retry")).json()
     assert [result["job"]["retry_of"] for result in retried["results"]] == [body["results"][303]["job"]["id"]]
     hanging = {"jobs": [{"kind": "greet", "input": {"name": "hang"}} for _ in range(5)]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from api_server.domain import Batch, Filters, JobRecord, Lived
@@ -17,18 +17,18 @@ class FakeListingStore:
     def __init__(self, jobs: FakeJobStore) -> None:
         self._jobs = jobs
         self.batches: dict[str, Batch] = {}
+        self.outcomes: dict[str, Counter[Status]] = {}
 
     async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""
-        found = [job for job in self._jobs.jobs.values() if first <= job.created_at <= last]
-        return await self._listed(sorted(found, key=lambda job: job.created_at, reverse=True)[:limit])
+        return await self._listed(self._between(first, last)[:limit])
 
     async def search(
         self, first: datetime, last: datetime, filters: Filters, root_kind: str, limit: int
     ) -> list[JobRecord]:
         """Return up to `limit` of the jobs that match, the newest first."""
-        found = await self.created_between(first, last, len(self._jobs.jobs))
-        return [record for record in found if filters.match(record.job, root_kind)][:limit]
+        found = [job for job in self._between(first, last) if filters.match(job, root_kind)]
+        return await self._listed(found[:limit])
 
     async def of_place(self, place: str, before_run: int | None, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs that had a place, the newest first."""
@@ -52,6 +52,15 @@ class FakeListingStore:
         """Return a batch."""
         return self.batches.get(batch_id)
 
+    async def outcome(self, batch_id: str) -> Counter[Status] | None:
+        """Return what was kept, if it counts all jobs."""
+        kept = self.outcomes.get(batch_id)
+        return kept if kept is not None and kept.total() == len(self.batches[batch_id].job_ids) else None
+
+    async def keep_outcome(self, batch_id: str, counted: Mapping[Status, int]) -> None:
+        """Keep what all jobs of a batch have come to."""
+        self.outcomes[batch_id] = Counter(counted)
+
     async def statuses(self, job_ids: Sequence[str]) -> dict[str, Status]:
         """Return the statuses of jobs."""
         return {job_id: self._jobs.jobs[job_id].status for job_id in job_ids if job_id in self._jobs.jobs}
@@ -67,6 +76,10 @@ class FakeListingStore:
     async def unfinished(self, limit: int) -> int:
         """Count the jobs that have not ended."""
         return min(sum(job.status not in TERMINAL for job in self._jobs.jobs.values()), limit)
+
+    def _between(self, first: datetime, last: datetime) -> list[Job]:
+        found = [job for job in self._jobs.jobs.values() if first <= job.created_at <= last]
+        return sorted(found, key=lambda job: job.created_at, reverse=True)
 
     async def _listed(self, jobs: Sequence[Job]) -> list[JobRecord]:
         return list((await self.records([job.job_id for job in jobs])).values())

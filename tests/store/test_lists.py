@@ -92,6 +92,20 @@ async def test_batch_is_kept_with_its_jobs(lists: Lists) -> None:
     assert not await lists.members("another")
 
 
+async def test_outcome_of_a_batch_is_kept_until_it_gets_more_jobs(lists: Lists) -> None:
+    """As a repetition of its request may give it."""
+    await lists.keep(Batch("a batch", ["a", "b"]), NOON)
+    assert await lists.outcome("a batch") is None
+    await lists.keep_outcome("a batch", {Status.FINISHED: 1, Status.FAILED: 1})
+    assert await lists.outcome("a batch") == {Status.FINISHED: 1, Status.FAILED: 1}
+    await lists.keep(Batch("a batch", ["a", "b", "c"]), NOON)
+    assert await lists.outcome("a batch") is None
+    await lists.keep(Batch("empty", []), NOON)
+    await lists.keep_outcome("empty", {})
+    assert await lists.outcome("empty") == {}
+    assert await lists.outcome("another") is None
+
+
 async def test_lives_tell_what_the_overview_needs(lists: Lists) -> None:
     """When a job began and ended, and how many have not ended, up to a limit."""
     ended, running, _ = await stored(lists, job_at(3), job_at(2), job_at(-99))

@@ -227,6 +227,8 @@ READS: dict[str, tuple[Callable[[Everything], Awaitable[object]], int]] = {
     "list of a batch": (lambda all_: all_.listing.members("batch 7"), 1),
     "jobs of a page": (lambda all_: all_.listing.records(SOME), 3),
     "batch": (lambda all_: all_.batches.get("batch 7"), 1),
+    "outcome of a batch": (lambda all_: all_.batches.outcome("batch 7"), 1),
+    "kept outcome of a batch": (lambda all_: all_.batches.keep_outcome("batch 7", {}), 1),
     "statuses of a batch": (lambda all_: all_.batches.statuses(SOME), 3),
     "counts of a batch": (lambda all_: all_.batches.counts(SOME), 3),
     "outcomes of a batch": (lambda all_: all_.batches.records(SOME), 3),

@@ -143,6 +143,19 @@ async def test_page_after_another_looks_at_little_more_than_it_shows(
         assert sum(windows) <= (100 if filters.label is None else 250)
 
 
+async def test_list_of_few_is_searched_by_the_database_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it was read a moment ago, it is known how few of the jobs match."""
+    lists = Lists()
+    for number in range(2_000):
+        labels = ("rare",) if number % 10 == 0 else ()
+        lists.add(timedelta(minutes=number), number, task=Task("greet", "{}", labels=labels))
+    before = await lists.listing.page(Filters(label="rare"), None, 50)
+    windows = lists.windows(monkeypatch)
+    assert await lists.listing.page(Filters(label="rare"), None, 50) == before
+    assert len(windows) == 1
+    assert 500 <= windows[0] <= 1_000
+
+
 async def test_what_was_known_of_the_newest_jobs_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Since then they may have come in much faster: a wide window would hold too many."""
     lists = Lists()
