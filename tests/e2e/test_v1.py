@@ -318,8 +318,7 @@ async def test_overview_counts_what_was_accepted(world: World) -> None:
     assert overview["to_end_s"]["p50"] <= overview["to_end_s"]["p99"]
     assert overview["workers"] == 1
     async with aclosing(events_of(world, "/v1/overview")) as ticks:
-        name, ticked = await anext(ticks)
-        second, workers = await anext(ticks)
+        (name, ticked), (second, workers) = await anext(ticks), await anext(ticks)
     assert (second, len(workers["data"])) == ("workers", 1)
     assert (name, ticked["verdict"].endswith((".", "s", "way"))) == ("overview", True)
 

@@ -21,13 +21,13 @@ class FakeListingStore:
 
     async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""
-        return await self._listed(self._between(first, last)[:limit])
+        return await self._listed(_between(self._jobs, first, last)[:limit])
 
     async def search(
         self, first: datetime, last: datetime, filters: Filters, root_kind: str, limit: int
     ) -> list[JobRecord]:
         """Return up to `limit` of the jobs that match, the newest first."""
-        found = [job for job in self._between(first, last) if filters.match(job, root_kind)]
+        found = [job for job in _between(self._jobs, first, last) if filters.match(job, root_kind)]
         return await self._listed(found[:limit])
 
     async def of_place(self, place: str, before_run: int | None, limit: int) -> list[JobRecord]:
@@ -77,10 +77,6 @@ class FakeListingStore:
         """Count the jobs that have not ended."""
         return min(sum(job.status not in TERMINAL for job in self._jobs.jobs.values()), limit)
 
-    def _between(self, first: datetime, last: datetime) -> list[Job]:
-        found = [job for job in self._jobs.jobs.values() if first <= job.created_at <= last]
-        return sorted(found, key=lambda job: job.created_at, reverse=True)
-
     async def _listed(self, jobs: Sequence[Job]) -> list[JobRecord]:
         return list((await self.records([job.job_id for job in jobs])).values())
 
@@ -88,3 +84,8 @@ class FakeListingStore:
 def _lived(record: JobRecord) -> Lived:
     started_at = record.report.started_at if record.report and record.report.run else None
     return Lived(record.job.created_at, record.job.status, started_at, record.ended_at)
+
+
+def _between(jobs: FakeJobStore, first: datetime, last: datetime) -> list[Job]:
+    found = [job for job in jobs.jobs.values() if first <= job.created_at <= last]
+    return sorted(found, key=lambda job: job.created_at, reverse=True)
