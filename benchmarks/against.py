@@ -17,18 +17,26 @@ from benchmarks.figures import Findings, compared, middle
 from benchmarks.load import BenchmarkError
 
 HERE = Path(__file__).resolve().parent.parent
-SITUATIONS = {"stopped": "accept, worker stopped", "finish": "submitted to finished"}
+SITUATIONS = {
+    "running": "accept, worker running",
+    "stopped": "accept, worker stopped",
+    "finish": "submitted to finished",
+}
 JOBS = 4_000
-SECONDS = 2
+SECONDS = {"running": 8, "stopped": 2}
+"""A load with the job-server running is longer: the sooner it ends jobs, the fewer are accepted in a short one."""
 
 PART = f"""
 import asyncio, json, sys
+from dataclasses import replace
 from benchmarks.accepting import loaded, submitted_to_finished, warm_up
 from benchmarks.plan import Plan
 from benchmarks.systems import hasty
 
+seconds = {SECONDS}
+
 async def main():
-    plan = Plan(runs=1, seconds={SECONDS}, warm_up_s=1, jobs={JOBS})
+    plan = Plan(runs=1, warm_up_s=1, jobs={JOBS})
     async with hasty() as full:
         await warm_up(plan, full)
         worker = full.stack.children["job-server-1"]
@@ -41,9 +49,11 @@ async def main():
                 await worker.start()
                 await worker.ready()
                 await full.drained()
-            elif line == "stopped":
-                load, cost = await loaded(full, plan)
+            elif line in seconds:
+                load, cost = await loaded(full, replace(plan, seconds=seconds[line]))
                 answer = [load.per_s, dict(cost)]
+                if line == "running":
+                    await full.drained()
             else:
                 answer = [*await submitted_to_finished(full, plan)]
             print(json.dumps(answer), flush=True)
