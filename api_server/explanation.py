@@ -200,9 +200,10 @@ def _others(around: Circumstances) -> str:
 
 def _outcome(record: JobRecord) -> str:
     job, failure = record.job, failure_of(record)
-    when = (
-        "" if record.ended_at is None else f" {(record.ended_at - job.created_at).total_seconds():.1f} s after it came"
-    )
+    when = ""
+    if record.ended_at is not None:
+        took_s = (record.ended_at - job.created_at).total_seconds()
+        when = f" {took_s * 1000:.0f} ms after it came" if 0 <= took_s < 1 else f" {took_s:.1f} s after it came"
     if failure is None:
         return f"it was {job.status.value}{when}" if job.status is Status.CANCELLED else f"it {job.status.value}{when}"
     return f"it {job.status.value}{when}: {named(failure)}"

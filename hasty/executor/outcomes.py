@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
 from typing import Any, Final
 
 from hasty.errors import Cancelled, Fail, Snooze
@@ -19,6 +22,9 @@ MESSAGE_MAX: Final = 2 * 1024
 
 STDOUT_MAX: Final = 1024 * 1024
 """The most bytes that a command may write to standard output; one that writes more is killed."""
+
+_CALLERS: Final = tuple(f"{folder}/" for folder in (Path(__file__).parents[1], Path(asyncio.__file__).parent))
+"""Where the code is that calls a handler."""
 
 SNOOZE_MOST_S: Final = 30 * 24 * 3600.0
 
@@ -69,10 +75,19 @@ def of_error(error: BaseException) -> Outcome:
         case Cancelled():
             return cancelled()
     try:
-        message, trace = str(error), "".join(traceback.format_exception(error))
+        message = str(error)
+        trace = "".join(traceback.format_exception(type(error), error, _of_the_handler(error.__traceback__)))
     except Exception:  # noqa: BLE001 - an exception's own text is a handler's code as well
         message, trace = "its text cannot be made", ""
     return failed(Reason.EXCEPTION, message, kind=type(error).__qualname__, trace=trace)
+
+
+def _of_the_handler(trace: TracebackType | None) -> TracebackType | None:
+    """Leave out what called the handler; all of it stays where nothing else is left."""
+    first = trace
+    while first is not None and first.tb_frame.f_code.co_filename.startswith(_CALLERS):
+        first = first.tb_next
+    return first or trace
 
 
 def timed(outcome: Outcome, started_at: float, now: Callable[[], float] = time.time) -> Outcome:

@@ -121,6 +121,18 @@ async def calls_sys_exit() -> None:
 
 
 @job
+async def raises_async() -> None:
+    """Fail."""
+    raise ValueError("no")
+
+
+@job(process=True)
+async def raises_process() -> None:
+    """Fail, on a loop of its process."""
+    raise ValueError("no")
+
+
+@job
 async def blocks() -> None:
     """Block the loop."""
     time.sleep(600)  # noqa: ASYNC251

@@ -109,6 +109,16 @@ async def test_failure_says_what_happened(
         assert 'raise ValueError("negative")' in result.failure.traceback
 
 
+@pytest.mark.parametrize("kind", ["raises_async", "raises_process", "resize"])
+async def test_traceback_is_of_the_handler_alone(executor: Executor, kind: str) -> None:
+    """Whoever reads it has not written what called it."""
+    result = await outcome(executor, kind, **({"url": "u", "width": -1} if kind == "resize" else {}))
+    assert result.failure is not None
+    files = [line for line in result.failure.traceback.splitlines() if line.startswith("  File ")]
+    assert len(files) == 1
+    assert "handlers.py" in files[0]
+
+
 async def test_command_may_write_1_mib_of_output(executor: Executor) -> None:
     """Of which its JSON is little."""
     result = await outcome(executor, "floods_exactly")

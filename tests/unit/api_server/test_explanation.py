@@ -136,6 +136,7 @@ def test_only_a_time_ahead_is_shown_as_due() -> None:
         (RETRYING, IDLE, "next attempt in 41 s; the last one ended with HTTPError: 503 from there"),
         (CANCELLING, replace(IDLE, run=RUNNING), "it was asked to stop 3 s ago, and still runs on w-7"),
         (ended(Status.FINISHED), IDLE, "it finished 2.0 s after it came"),
+        (replace(ended(Status.FINISHED), ended_at=NOON + 0.018 * SECOND), IDLE, "it finished 18 ms after it came"),
         (ended(Status.CANCELLED), IDLE, "it was cancelled 2.0 s after it came"),
         (ended(Status.FAILED, FAILED), IDLE, "it failed 2.0 s after it came: HTTPError: 503 from there"),
         (
