@@ -28,6 +28,7 @@ from job_server.domain import choose_sleep_s
 from job_server.execution import Executor
 from job_server.forgetting import FORGET_SUBJECT, FORGOT_SUBJECT, Forgetting
 from job_server.handlers import HandlerWork
+from job_server.intake import Intake
 from job_server.kinds import Announcer, KindConsumers
 from job_server.pulses import PULSE_SUBJECT, send_pulses
 from job_server.service import Service
@@ -68,14 +69,22 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # long
         publisher = Publisher(connection)
         dead_letters = DeadLetters(store.dead_letter, acks)
         root_kind = None if settings.root_kind == SLEEP else settings.root_kind
+        handler_work = HandlerWork(executor, worker=worker, root_kind=root_kind, chance=chance.random)
+        intake = Intake(
+            store,
+            dead_letters,
+            root_kind=root_kind,
+            at_most_once=handler_work.is_at_most_once,
+            broker_lost_ns=lambda: connection.lost_ns,
+        )
         service = Service(
             store,
             publisher,
             acks,
-            dead_letters,
+            intake,
             sleeping(timers, choose_s, settings.job_timeout_s),
             concurrency=settings.job_concurrency,
-            handlers=HandlerWork(executor, worker=worker, root_kind=root_kind, chance=chance.random),
+            handlers=handler_work,
         )
         metrics.publish_held(lambda: len(service.held))
         connection.on_connected.append(service.heartbeat.soon)

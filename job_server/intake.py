@@ -43,7 +43,8 @@ class Intake:
     """Reads deliveries; what cannot be read becomes a dead letter.
 
     With `root_kind`, turns of the root kind are a handler's. `at_most_once` says of which kinds a turn must not be
-    started twice. `now_ns` gives the host's time in nanoseconds since 1970.
+    started twice. `now_ns` gives the host's time in nanoseconds since 1970, and `broker_lost_ns` when the connection to
+    the broker was last lost.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class Intake:
         *,
         root_kind: str | None,
         at_most_once: Callable[[str], bool],
+        broker_lost_ns: Callable[[], int],
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._store = store
         self._dead_letters = dead_letters
         self._root_kind = root_kind
         self._at_most_once = at_most_once
+        self._broker_lost_ns = broker_lost_ns
         self._now_ns = now_ns
 
     async def read(self, deliveries: Sequence[Delivery], is_held: Callable[[str], bool]) -> list[Arrival]:
@@ -106,6 +109,8 @@ class Intake:
             and delivery.attempt == 1
             and delivery.message_id == dispatch_id(turn.turn_id, 1)
             and abs(self._now_ns() - delivery.stored_ns) < FIRST_DELIVERY_NS
+            # A broker that is killed may forget what it has delivered.
+            and delivery.stored_ns > self._broker_lost_ns()
         )
 
     async def _runs_before(

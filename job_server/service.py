@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final, Protocol
 
 from hasty.jobs import Ending, Report, Status, Turn
-from hasty.server.messaging.dead_letters import DeadLetters
 from hasty.server.messaging.delivery import Delivery
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.batching import Batcher
@@ -79,7 +78,7 @@ class Service:
         store: Store,
         publisher: Publisher,
         acks: Acks,
-        dead_letters: DeadLetters,
+        intake: Intake,
         work: Work,
         *,
         concurrency: int,
@@ -93,13 +92,7 @@ class Service:
         self._now_ns = now_ns
         self.held = HeldTurns()
         self.heartbeat = Heartbeat(self.held, acks)
-        self._intake = Intake(
-            store,
-            dead_letters,
-            root_kind=handlers.root_kind,
-            at_most_once=handlers.is_at_most_once,
-            now_ns=now_ns,
-        )
+        self._intake = intake
         self._cancelled = Recent()
         self._closing = False
         # Bound once: below its level, a call then costs next to nothing.

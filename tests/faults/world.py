@@ -41,6 +41,7 @@ from job_server.cancellations import Cancellations
 from job_server.domain import choose_sleep_s
 from job_server.execution import Executor
 from job_server.handlers import HandlerWork
+from job_server.intake import Intake
 from job_server.service import Service as JobService
 from job_server.work import sleeping
 from tests.chaos.checker import Consumer, DeadLetterDoc, Facts, JobDoc, OutcomeDoc
@@ -180,22 +181,20 @@ class JobServer(Process):
             return choose_sleep_s(*SLEEP_S, world.chance.randint, world.chance.uniform)
 
         store, broker = Gate(self, world.outcomes), Gate(self, self.broker)
-        self.service = JobService(
-            store,
-            broker,
-            broker,
-            DeadLetters(store.dead_letter, broker),
-            sleeping(timers, choose_s, TIMEOUT_S),
-            concurrency=CONCURRENCY,
-            handlers=HandlerWork(Executor(None), worker="a worker", root_kind=None, chance=world.chance.random),
-            now_ns=lambda: int(world.broker.now() * 1e9),
-        )
+        letters = DeadLetters(store.dead_letter, broker)
+        handlers = HandlerWork(Executor(None), worker="a worker", root_kind=None, chance=world.chance.random)
+
+        def now_ns() -> int:
+            return int(world.broker.now() * 1e9)
+
+        once, never = handlers.is_at_most_once, lambda: -1
+        intake = Intake(store, letters, root_kind=None, at_most_once=once, broker_lost_ns=never, now_ns=now_ns)
+        parts = (store, broker, broker, intake, sleeping(timers, choose_s, TIMEOUT_S))
+        self.service = JobService(*parts, concurrency=CONCURRENCY, handlers=handlers, now_ns=now_ns)
         self.begin(self.service.heartbeat.run(ACK_WAIT_S), "heartbeat")
         self.begin(self._take(JOB_CREATED, self.service.take), "take jobs")
         cancellations = Cancellations(
-            self.service,
-            broker,
-            DeadLetters(store.dead_letter, broker),
+            *(self.service, broker, letters),
             publish=self._publish,
             is_held_elsewhere=self._is_held_elsewhere,
         )

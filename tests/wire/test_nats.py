@@ -279,3 +279,16 @@ async def test_a_replaced_reconnection_breaks_no_other(wire: RealWire) -> None:
         await asyncio.wait([task])
 
     assert [task.exception() for task in begun if not task.cancelled()] == [None, None]
+
+
+async def test_connection_notes_when_it_was_lost(real_broker: RealBroker, wire: RealWire) -> None:
+    """Before anything comes over the next one: what was stored until then may have been delivered before."""
+    connection = wire.connection
+    first = time.time_ns()
+    assert connection.lost_ns < first
+    seen: list[int] = []
+    connection.on_connected.append(lambda: seen.append(connection.lost_ns))
+    await real_broker.stop()
+    await real_broker.start()
+    await eventually(lambda: seen)
+    assert first < seen[0] < time.time_ns()

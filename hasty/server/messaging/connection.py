@@ -46,6 +46,8 @@ class Connection:
         self._connected = asyncio.Event()
         self._closing = False
         self._connected_once = False
+        self.lost_ns = time.time_ns()
+        """When a connection was last seen to be lost, or the first one asked for: nanoseconds since 1970."""
         self._lost_at = time.monotonic()
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -210,6 +212,8 @@ class Connection:
                 log.exception("on_connected_failed")
 
     async def _on_disconnected(self) -> None:
+        # Before anything arrives on the next connection.
+        self.lost_ns = time.time_ns()
         if self._connected.is_set():
             self._lost_at = time.monotonic()
         self._connected.clear()

@@ -38,8 +38,11 @@ async def _publish_again(system: System, hit: Injection, *, shuffled: bool) -> N
             hit.chance.shuffle(messages)
         hit.begins(f"{len(messages)} messages")
         why = "published again out of order" if shuffled else "published again"
+        # One that meant nothing, or nobody, means it again.
+        dead = {sent.data for sent in system.history.sent if sent.dead_letter}
         for subject, data in messages:
-            await _publish(client, system, subject, data, why, about=json.loads(data)["job"]["job_id"])
+            about = json.loads(data)["job"]["job_id"]
+            await _publish(client, system, subject, data, why, dead_letter=data in dead, about=about)
     finally:
         await client.close()
 

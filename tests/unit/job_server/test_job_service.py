@@ -252,7 +252,7 @@ async def test_first_delivery_needs_no_look_up(world: World) -> None:
     assert worker.workshop.begun == {job_id: 1}
 
 
-@pytest.mark.parametrize("case", ["second dispatch", "second delivery", "old news", "no message id"])
+@pytest.mark.parametrize("case", ["second dispatch", "second delivery", "old news", "broker lost", "no message id"])
 async def test_later_delivery_is_looked_up_first(world: World, case: str) -> None:
     """A recorded outcome is published again, and nothing runs again."""
     worker = world.worker()
@@ -265,6 +265,10 @@ async def test_later_delivery_is_looked_up_first(world: World, case: str) -> Non
         world.broker.postpone(delivery, 0)
     if case == "old news":
         world.seconds += 3
+    if case == "broker lost":
+        # As if it had been killed, and had forgotten what it had delivered.
+        world.seconds += 1
+        worker.broker_lost_s = world.seconds
 
     await worker.take()
     await worker.idle()

@@ -13,6 +13,7 @@ from hasty.server.messaging.dead_letters import DeadLetters
 from hasty.server.messaging.delivery import Delivery
 from hasty.server.messaging.events import dispatch
 from hasty.server.messaging.topology import JOB_CANCEL, JOB_CANCELLED, JOB_CREATED, JOB_FINISHED, work_durable
+from job_server.intake import Intake
 from job_server.service import Service
 from tests.eventually import eventually
 from tests.fakes import FakeBroker, FakeEndingStore, FakeJetStream
@@ -163,13 +164,22 @@ class Worker:
         self.workshop = Workshop()
         self.hall = hall
         self.slots_freed = 0
+        self.broker_lost_s = -1.0
         self._world = world
         broker = FakeJetStream(world.broker)
+        intake = Intake(
+            world.store,
+            DeadLetters(world.store.dead_letter, broker),
+            root_kind=hall.root_kind,
+            at_most_once=hall.is_at_most_once,
+            broker_lost_ns=lambda: int(self.broker_lost_s * 1e9),
+            now_ns=lambda: int(world.seconds * 1e9),
+        )
         self.service = Service(
             world.store,
             broker,
             broker,
-            DeadLetters(world.store.dead_letter, broker),
+            intake,
             self.workshop.work,
             concurrency=concurrency,
             handlers=self.hall,
