@@ -130,7 +130,7 @@ def _batches(count: int, now: datetime) -> Iterator[Document]:
     for number in range(count // BATCH):
         first = number * BATCH
         ids = [job_id(member) for member in range(first, first + BATCH)]
-        yield {"_id": batch_id(number), "job_ids": ids, "at": created_at(first, count, now)}
+        yield {"_id": batch_id(number), "job_ids": ids, "jobs": BATCH, "at": created_at(first, count, now)}
 
 
 def _letters(now: datetime) -> Iterator[Document]:

@@ -42,7 +42,7 @@ class BatchStore:
         if not found or "outcome" not in found[0]:
             return None
         counted = Counter({Status(status): jobs for status, jobs in found[0]["outcome"].items()})
-        return counted if counted.total() == found[0]["jobs"] else None
+        return counted if counted.total() == found[0].get("jobs") else None
 
     async def keep_outcome(self, batch_id: str, counted: Mapping[Status, int]) -> None:
         """Keep what all jobs of a batch have come to."""
