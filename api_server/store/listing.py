@@ -12,8 +12,12 @@ from typing import Final
 from api_server.domain import Filters, JobRecord
 from api_server.store.documents import record_of
 from api_server.store.jobs import JobStore
+from api_server.store.runs import RunStore
 from hasty.jobs import PLACE_SEPARATOR
 from hasty.server.mongo import COMMITTED, Document, Mongo
+
+MORE_RUNS_GROW_BY: Final = 8
+"""Where a place's runs are few in a range of their numbers, the next range is so many times as wide."""
 
 _KEY: Final = {"$arrayElemAt": [{"$split": ["$object_id", PLACE_SEPARATOR]}, -1]}
 """What stands last in a job's place: its key, if it has one."""
@@ -25,6 +29,7 @@ class ListingStore:
     def __init__(self, mongo: Mongo, jobs: JobStore) -> None:
         self._mongo = mongo
         self._jobs = jobs
+        self._runs = RunStore(mongo)
 
     async def created_between(self, first: datetime, last: datetime, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs created from `first` to `last`, the newest first."""
@@ -51,10 +56,18 @@ class ListingStore:
 
     async def of_place(self, place: str, before_run: int | None, limit: int) -> list[JobRecord]:
         """Return up to `limit` jobs that had a place, those before a run number if one is given, the newest first."""
-        criteria: Document = {"object_id": place}
-        if before_run is not None:
-            criteria["run"] = {"$lt": before_run}
-        found = await self._mongo.find("jobs", criteria, sort={"run": -1}, limit=limit, batchSize=limit + 1)
+        before = before_run
+        if before is None:
+            before = (await self._runs.latest_numbers([place])).get(place, -1) + 1
+        found: list[Document] = []
+        width = limit
+        # SecantusDB reads all that a range holds before it looks at a limit; of many runs, some may be forgotten.
+        while before > 0 and len(found) < limit:
+            first = max(before - width, 0)
+            criteria: Document = {"object_id": place, "run": {"$gte": first, "$lt": before}}
+            most = limit - len(found)
+            found += await self._mongo.find("jobs", criteria, sort={"run": -1}, limit=most, batchSize=most + 1)
+            before, width = first, width * MORE_RUNS_GROW_BY
         return [record_of(row) for row in found]
 
     async def members(self, batch: str) -> Sequence[str]:

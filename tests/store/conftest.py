@@ -133,6 +133,7 @@ class RealLists(ListingStore, BatchStore, OverviewStore):
     """What lists, batches and the overview are made from, on a real server."""
 
     def __init__(self, mongo: Mongo, jobs: JobStore) -> None:
+        ListingStore.__init__(self, mongo, jobs)
         BatchStore.__init__(self, mongo, jobs)
         self.jobs = jobs
 

@@ -72,6 +72,9 @@ async def test_runs_of_a_place_are_found_newest_first(lists: Lists) -> None:
     place = jobs[0].object_id
     assert [record.job.run for record in await lists.of_place(place, None, 3)] == [4, 3, 2]
     assert [record.job.run for record in await lists.of_place(place, 3, 3)] == [2, 1]
+    far, *_ = await stored(lists, job_at(20, "far apart", run=1), job_at(21, "far apart", run=700))
+    assert [record.job.run for record in await lists.of_place(far.object_id, None, 3)] == [700, 1]
+    assert await lists.of_place("nobody's", None, 3) == []
 
 
 async def test_batch_is_kept_with_its_jobs(lists: Lists) -> None:

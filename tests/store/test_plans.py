@@ -223,6 +223,7 @@ READS: dict[str, tuple[Callable[[Everything], Awaitable[object]], int]] = {
     "page of what is rare": (lambda all_: all_.listing.search(LATER, TEN_LATER, RARE, "greet", 50), 11),
     "page of a key of any kind": (lambda all_: all_.listing.search(LATER, TEN_LATER, OF_KEY, "sleep", 50), 11),
     "page of a key": (lambda all_: all_.listing.of_place("object 900", None, 50), 1),
+    "page of a key with many runs": (lambda all_: all_.listing.of_place("many runs", 150, 5), 5),
     "next page of a key": (lambda all_: all_.listing.of_place("many runs", 3, 50), 3),
     "list of a batch": (lambda all_: all_.listing.members("batch 7"), 1),
     "jobs of a page": (lambda all_: all_.listing.records(SOME), 3),
