@@ -161,7 +161,7 @@ class Turn:
     @property
     def turn_id(self) -> str:
         """What identifies it: the job's id for the first turn."""
-        return turn_id(self.job_id, self.number)
+        return self.job_id if self.number == 1 else turn_id(self.job_id, self.number)
 
 
 @quick_dataclass(frozen=True, slots=True)

@@ -79,15 +79,16 @@ class Intake:
                 malformed.append((delivery, str(error)))
         await self._dead_letters.put(malformed, "malformed")
         # Only an ending that may exist is looked for.
-        repeated = {turn.turn_id for delivery, turn in valid if not self._is_first_delivery(delivery, turn)}
+        now_ns, lost_ns = self._now_ns(), self._broker_lost_ns()
+        repeated = {turn.turn_id for delivery, turn in valid if not _is_first_delivery(delivery, turn, now_ns, lost_ns)}
         recorded = await self._store.recorded(list(repeated)) if repeated else {}
         runs = await self._runs_before([turn for _, turn in valid], repeated, recorded, is_held)
-        # What was counted cannot be outdated: others see that it was.
-        never_outdated = repeated | runs.keys()
+        now_ns, lost_ns = self._now_ns(), self._broker_lost_ns()
         return [
             Arrival(
-                *(delivery, turn, recorded.get(turn.turn_id), runs.get(turn.turn_id, 0)),
-                outdated=turn.turn_id not in never_outdated and not self._is_first_delivery(delivery, turn),
+                *(delivery, turn, recorded.get(turn_id := turn.turn_id), runs.get(turn_id, 0)),
+                # What was counted cannot be outdated: others see that it was.
+                outdated=not _is_recent(delivery, now_ns, lost_ns) and turn_id not in repeated and turn_id not in runs,
             )
             for delivery, turn in valid
         ]
@@ -97,21 +98,6 @@ class Intake:
         if self._root_kind is not None and turn.task is None:
             return replace(turn, task=root_task(self._root_kind, turn.object_id))
         return turn
-
-    def _is_first_delivery(self, delivery: Delivery, turn: Turn) -> bool:
-        """Whether no process can have received this turn before: its first dispatch, delivered first, and just now.
-
-        Where the clocks of broker and host differ, this is wrong at times, and costs a look-up or a second run of the
-        work, whose ending is not recorded.
-        """
-        return (
-            not turn.again
-            and delivery.attempt == 1
-            and delivery.message_id == dispatch_id(turn.turn_id, 1)
-            and abs(self._now_ns() - delivery.stored_ns) < FIRST_DELIVERY_NS
-            # A broker that is killed may forget what it has delivered.
-            and delivery.stored_ns > self._broker_lost_ns()
-        )
 
     async def _runs_before(
         self,
@@ -133,3 +119,23 @@ class Intake:
         before = await self._store.count_runs(counted)
         # Of the others, the first run was not counted.
         return {turn_id: count + (turn_id not in once) for turn_id, count in before.items()}
+
+
+def _is_first_delivery(delivery: Delivery, turn: Turn, now_ns: int, lost_ns: int) -> bool:
+    """Whether no process can have received this turn before: its first dispatch, delivered first, and just now."""
+    return (
+        not turn.again
+        and delivery.attempt == 1
+        and delivery.message_id == dispatch_id(turn.turn_id, 1)
+        and _is_recent(delivery, now_ns, lost_ns)
+    )
+
+
+def _is_recent(delivery: Delivery, now_ns: int, lost_ns: int) -> bool:
+    """Whether the broker knows what it has done with a message that it stored just now.
+
+    One that is killed may forget what it has delivered, and every connection to it is lost then. Where the clocks of
+    broker and host differ, this is wrong at times, and costs a look-up or a second run of the work, whose ending is not
+    recorded.
+    """
+    return abs(now_ns - delivery.stored_ns) < FIRST_DELIVERY_NS and delivery.stored_ns > lost_ns
