@@ -218,14 +218,18 @@ _FOUND: Final = (
     `test_few_children_for_single_runs_start_at_once` in `tests/execution/test_faults.py`.""",
     """A service that stopped while two reconnections to the broker ran logged the traceback of one of them (I8). Fixed;
     `test_a_replaced_reconnection_breaks_no_other` in `tests/wire/test_nats.py`.""",
-    """Open: a child that is ended while it starts the process of a handler writes asyncio's "Task was destroyed but it
-    is pending!" and a warning to its standard error, which the job-server logs as a handler's output (I8). No job is
-    concerned.""",
-    """Six objections were the tester's own mistakes, and are corrected: the checker compared times of two processes to
-    the millisecond (I4, I9), did not expect a process that is ended while it starts to end by the signal (I8), and did
-    not know that a turn which a fault has had dispatched again has two messages until it ends (I11); and the fault
-    "kind in two versions" took the next version away before the jobs had ended that nobody else understands (I1,
-    I6).""",
+    """A fork of a handler wrote asyncio's "Task was destroyed but it is pending!" for each of its neighbours, which the
+    job-server logs as a handler's output (I8). Fixed; `test_fork_leaves_its_neighbours_in_silence` in
+    `tests/execution/test_forks.py`.""",
+    """A broker that was killed while a turn's first run went on, and was back within two seconds, had forgotten that it
+    had delivered the turn, and delivered it as if for the first time: `ctx.run` was 1 in a second run (I11). Fixed:
+    what was stored before a connection was lost is looked up; `test_later_delivery_is_looked_up_first` in
+    `tests/unit/job_server/test_job_service.py`.""",
+    """Eleven objections were the tester's own mistakes, and are corrected: the checker compared times of two processes
+    to the millisecond (I4, I9), did not expect a process that is ended while it starts to end by the signal (I8), and
+    did not know that a turn which a fault has had dispatched again has two messages until it ends (I11); the fault
+    "kind in two versions" took the next version away before the jobs had ended that nobody else understands (I1, I6);
+    and the faults that publish messages again expected no second dead letter of one that meant nothing (I7).""",
 )
 """What chaos runs found in the mechanism, and the test that keeps it."""
 
