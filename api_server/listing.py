@@ -185,7 +185,7 @@ class Listing:
             last, until = min(place.at, now), place.at
             if place.job_id == FIRST_ID:
                 until -= MILLISECOND
-            first = _whole_milliseconds(max(last - search.width(len(found)), beginning))
+            first = _whole_milliseconds(max(last - search.width(last, len(found)), beginning))
             if search.is_rare:
                 read = await self._jobs.search(first, until, filters, self._root_kind, read_max)
             else:
@@ -199,7 +199,7 @@ class Listing:
                     continue
             new = [record for record in read if first <= record.job.created_at and place.precedes(record.job)]
             matching = [record for record in new if filters.match(record.job, self._root_kind)]
-            search.note(last - first, len(new), len(matching))
+            search.note(first, last, new, len(matching))
             found += sorted(matching, key=_place, reverse=True)
             if len(found) > limit:
                 return _cut(found, limit)
@@ -242,11 +242,16 @@ def _cut(found: Sequence[JobRecord], limit: int) -> Page:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """A span of time, how many jobs were created in it, as far as that is known, and how many of them matched."""
+    """A span of time, how many jobs were created in it, as far as that is known, and how many of them matched.
+
+    `newest` is when the newest of them was created: the time before the first job of a list says nothing of how close
+    together jobs lie.
+    """
 
     span: timedelta
     jobs: float
     matched: float
+    newest: datetime
 
 
 class _Search:
@@ -258,6 +263,7 @@ class _Search:
         self._gap = None if before is None else before.span / before.jobs
         self._part = None if before is None else before.matched / before.jobs
         self._widest = FIRST_WIDTH if before is None else before.span * WIDTH_GROWS_BY
+        self._newest = None if before is None else before.newest
         self._span = timedelta(0)
         self._looked_at = self._matched = 0.0
 
@@ -278,12 +284,20 @@ class _Search:
     @property
     def seen(self) -> _Seen | None:
         """What the page has seen; None where that was nothing."""
-        return _Seen(self._span, self._looked_at, self._matched) if self._looked_at else None
+        if self._newest is None or not self._looked_at:
+            return None
+        return _Seen(self._span, self._looked_at, self._matched, self._newest)
 
-    def width(self, found: int) -> timedelta:
-        """Return how wide the next window is: so that it holds the rest of the page, and some more."""
+    def width(self, last: datetime, found: int) -> timedelta:
+        """Return how wide the window before a time is: so that it holds the rest of the page, and some more."""
         if self._gap is None:
             return self._widest
+        if not self._looked_at and self._newest is not None:
+            # Between the newest job and now there may have been none for long.
+            return max(last - self._newest, timedelta(0)) + self._width(found, self._gap)
+        return self._width(found, self._gap)
+
+    def _width(self, found: int, gap: timedelta) -> timedelta:
         wanted = 1.5 * (self._limit + 1 - found)
         if self._looked_at:
             wanted *= self._looked_at / max(self._matched, 1)
@@ -291,18 +305,26 @@ class _Search:
             wanted /= max(self._part, 1 / LOOKED_AT_MAX)
         if not self._is_all:
             wanted = min(wanted, LOOKED_AT_MAX - self._looked_at)
-        return max(min(self._gap * wanted, self._widest), MILLISECOND)
+        return max(min(gap * wanted, self._widest), MILLISECOND)
 
-    def note(self, span: timedelta, read: int, matched: int) -> None:
-        """Note what a window held: so many jobs were read of it, and so many of them matched."""
-        span = max(span, MILLISECOND)
+    def note(self, first: datetime, last: datetime, read: Sequence[JobRecord], matched: int) -> None:
+        """Note what the window between two times held: the jobs that were read of it, and how many matched."""
+        if not self._looked_at:
+            # The time without a job that it began with is no part of it.
+            newest = read[0].job.created_at if read else None
+            self._newest = max(filter(None, (self._newest, newest)), default=None)
+            last = min(last, self._newest or last)
+        self._note(max(last - first, MILLISECOND), len(read), matched)
+
+    def _note(self, span: timedelta, read: int, matched: int) -> None:
         if self.is_rare and self._gap is not None:
             # What does not match was looked at by the database alone.
             read = max(read, round(span / self._gap))
         else:
             self._gap = span / read if read else None
         self._widest = min(span * (MORE_GROWS_BY if read else WIDTH_GROWS_BY), WIDEST)
-        self._span += span
+        if self._newest is not None:
+            self._span += span
         self._looked_at += read
         self._matched += matched
 

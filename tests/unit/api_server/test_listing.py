@@ -156,6 +156,24 @@ async def test_list_of_few_is_searched_by_the_database_at_once(monkeypatch: pyte
     assert 500 <= windows[0] <= 1_000
 
 
+@pytest.mark.parametrize(("filters", "most"), [(Filters(), 100), (Filters(label="rare"), 1_100)])
+async def test_time_without_jobs_says_nothing_of_how_close_they_lie(
+    filters: Filters, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half an hour ago they came four times a second."""
+    lists = Lists()
+    for number in range(5_000):
+        labels = ("rare",) if number % 10 == 0 else ()
+        ago = timedelta(minutes=33, seconds=number / 4)
+        lists.add(ago, number, task=Task("greet", "{}", labels=labels))
+    before = await lists.listing.page(filters, None, 50)
+    windows = lists.windows(monkeypatch)
+    for _ in range(3):
+        windows.clear()
+        assert (await lists.listing.page(filters, None, 50)).records == before.records
+        assert sum(windows) <= most
+
+
 async def test_what_was_known_of_the_newest_jobs_is_soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Since then they may have come in much faster: a wide window would hold too many."""
     lists = Lists()
