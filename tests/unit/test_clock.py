@@ -114,12 +114,37 @@ async def test_readings_are_shared_while_the_clocks_differ() -> None:
     assert abs(later.now() - clock.now()) < SECOND / 2
 
 
+@pytest.mark.parametrize(("takes_s", "asked"), [([0.001], 1), ([2.3, 0.001], 2), ([2.3, 0.8, 0.5], 3)])
+async def test_first_reading_is_the_quickest_of_some(
+    takes_s: list[float], asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that has just been restarted may answer late: the time would be off by half of that."""
+    moment = [100.0]
+    monkeypatch.setattr("api_server.clock.time.monotonic", lambda: moment[0])
+    store = _Store()
+    clock = DatabaseClock()
+
+    async def late() -> ServerTime:
+        # Read at once, and answered late.
+        read = ServerTime(NOON + (moment[0] - 100) * SECOND, "first")
+        moment[0] += store.takes_s.pop(0)
+        return read
+
+    store.takes_s = list(takes_s)
+    monkeypatch.setattr(store, "server_time", late)
+    await clock.read(store)
+    assert len(takes_s) - len(store.takes_s) == asked
+    off = clock.now() - NOON - (moment[0] - 100) * SECOND
+    assert abs(off) <= min(takes_s) / 2 * SECOND + SECOND / 100
+
+
 class _Store:
     """A database whose clock stands still, and what is shared in it."""
 
     def __init__(self) -> None:
         self.time = ServerTime(NOON, "first")
         self.kept: Shared | None = None
+        self.takes_s: list[float] = []
 
     async def server_time(self) -> ServerTime:
         return self.time
