@@ -24,6 +24,9 @@ def up(work: str | None, *, api_servers: int, job_servers: int, folder: Path) ->
     """Run the whole system until Ctrl-C. HASTY_* in the environment are its settings.
 
     FILE is the Python file or module with your handlers; it is loaded again when it changes.
+
+    To back up all that it knows, stop it and copy the folder with the data (.hasty, or that of --folder). To restore,
+    stop it, put the copy in its place, and start it: jobs that had not ended when it was made are run again.
     """
     try:
         from hasty.server.local_stack import foreground
