@@ -1,5 +1,5 @@
-// What the stream says, in this tab: the newest overview and the workers, their age, and the server's clock. This browser's own clock is
-// never asked: it may be wrong.
+// What the stream says, in this tab: the newest overview and the workers, their age, and the server's clock. This
+// browser's own clock is never asked: it may be wrong.
 
 import { append, Stream, tickOf } from "./stream.js";
 
@@ -49,7 +49,7 @@ export const live = {
 
 function take(news) {
   overview = news.overview;
-  workers = news.workers;
+  workers = news.workers ?? []; // a shared worker of an older page, still open elsewhere, sends none
   ticks = news.ticks ?? append(ticks, tickOf(overview));
   receivedAt = performance.now() - news.ageMs;
   offset = Date.parse(overview.at) - receivedAt;
