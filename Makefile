@@ -57,7 +57,7 @@ test-unit: .venv/dev.stamp ## the tests that start no server
 
 .PHONY: test-faults
 test-faults: .venv/dev.stamp ## safeguards removed one by one, recovery times, self-healing, retention: a quarter of an hour
-	@$(BIN)/python -m pytest tests/faults/long
+	@$(BIN)/python -m pytest -o faulthandler_timeout=900 tests/faults/long
 
 .PHONY: test-wheel
 test-wheel: .venv/dev.stamp ## the tests of the wheel, installed in environments of its own

@@ -305,7 +305,8 @@ async def forges(turn_id: str) -> str:
 
 
 leaves_behind = command("leaves_behind", ["sh", "-c", "trap '' TERM; sleep 600 & sleep 600 & wait"])
-leaves_a_daemon = command("leaves_a_daemon", ["sh", "-c", "setsid sleep 600 & echo $!"])
+LEAVE_A_DAEMON = "import subprocess; print(subprocess.Popen(['sleep', '600'], start_new_session=True).pid)"
+leaves_a_daemon = command("leaves_a_daemon", [sys.executable, "-c", LEAVE_A_DAEMON])
 talks_a_lot = command("talks_a_lot", ["sh", "-c", "yes nothing | head -c 5000000 >&2; echo oops >&2; exit 65"])
 
 
