@@ -73,7 +73,7 @@ chromium: ## install chromium from the packages of Debian or Ubuntu, if there is
 
 .PHONY: screenshots
 screenshots: .venv/dev.stamp ## pictures of all pages of the dashboard in the folder SCREENSHOTS
-	@mkdir -p '$(SCREENSHOTS)' && $(BIN)/python -m tests.browser.screenshots '$(SCREENSHOTS)' && rm -rf '$(SCREENSHOTS)/system'
+	@mkdir -p '$(SCREENSHOTS)' && rm -rf '$(SCREENSHOTS)/system' && $(BIN)/python -m tests.browser.screenshots '$(SCREENSHOTS)' && rm -rf '$(SCREENSHOTS)/system'
 
 .PHONY: test-compose
 test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker with Compose

@@ -152,18 +152,18 @@ def _queued(job: Job, now: datetime, around: Circumstances) -> str:
     if job.task is None and around.kind == SLEEP and around.free_slots is not None:
         # Workers name those that have slept for a second, and not all where there are thousands.
         if around.free_slots == 0:
-            return f"it sleeps on a worker, or waits for a place, for {since}: all are taken{_others(around)}"
-        return f"it sleeps on a worker, or is on its way to one, for {since}"
+            return f"for {since} it has slept on a worker, or waited for a place: all are taken{_others(around)}"
+        return f"for {since} it has slept on a worker, or has been on its way to one"
     if around.free_slots == 0:
-        return f"it waits for {since}: all places for {around.kind} are taken{_others(around)}"
-    return f"it waits for a free place since {since}{_others(around)}"
+        return f"it has been waiting for {since}: all places for {around.kind} are taken{_others(around)}"
+    return f"it has been waiting for a free place for {since}{_others(around)}"
 
 
 def _unseen(around: Circumstances) -> str | None:
     """What keeps this api-server from seeing how the job goes on, or its worker from saying so."""
     if around.broker_unreachable_s is not None:
         # Then nothing is heard of workers either.
-        return f"the broker cannot be reached for {_span(around.broker_unreachable_s)}; the job goes on when it is back"
+        return f"the broker has been unreachable for {_span(around.broker_unreachable_s)}; the job goes on when it is back"
     if around.silence is not None:
         return _silent(around.silence)
     if around.stopped is not None:
@@ -183,13 +183,13 @@ def _not_published(job: Job, around: Circumstances) -> str | None:
     if not job.dispatches or around.being_published:
         return "it is about to be handed to the broker"
     if around.owner_gone_s is not None:
-        return f"the api-server that took it is gone for {_span(around.owner_gone_s)}; another one hands it over soon"
+        return f"the api-server that took it has been gone for {_span(around.owner_gone_s)}; another one hands it over soon"
     return None
 
 
 def _silent(silence: Silence) -> str:
     begins = f"in about {_span(silence.elsewhere_in_s)}" if silence.elsewhere_in_s > 0 else "at any moment"
-    return f"{silence.worker} ran it and is silent for {_span(silence.for_s)}; another worker begins it {begins}"
+    return f"{silence.worker} ran it and has been silent for {_span(silence.for_s)}; another worker begins it {begins}"
 
 
 def _others(around: Circumstances) -> str:

@@ -189,6 +189,7 @@ class Jobs {
     return html`<div class="bar"><span>${plural(chosen.length, "job")} chosen</span>
       <button type="button" ?disabled=${!open.length} @click=${() => this.#ask("cancel", "Cancel", open)}>Cancel ${count(open.length)}</button>
       <button type="button" ?disabled=${!ended.length} @click=${() => this.#ask("retry", "Retry", ended)}>Retry ${count(ended.length)}</button>
+      ${chosen.length < this.rows.length ? html`<button type="button" class="quiet" @click=${() => this.#chooseAll(true)}>Choose all</button>` : nothing}
       <button type="button" class="quiet" @click=${() => this.#chooseAll(false)}>Choose none</button></div>`;
   }
 
@@ -196,7 +197,8 @@ class Jobs {
     const body = action === "cancel"
       ? "What has not started never starts; what runs is asked to stop. This cannot be taken back."
       : "Each becomes a new job with the same input.";
-    confirm({ title: `${title} ${plural(of.length, "job")}?`, body, action: title, typed: of.length, run: () => this.#run(action, of) });
+    const what = `${title} ${plural(of.length, "job")}`;
+    confirm({ title: `${what}?`, body, action: what, typed: of.length, run: () => this.#run(action, of) });
   }
 
   async #run(action, of) {

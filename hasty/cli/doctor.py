@@ -123,7 +123,7 @@ def _of_workers(facts: Facts) -> Iterator[Finding]:
     for worker in facts.workers:
         if worker.silent:
             yield Finding(
-                f"job-server {worker.worker} is silent for {worker.last_sign_s:.0f} s, with {worker.held} jobs",
+                f"job-server {worker.worker} has been silent for {worker.last_sign_s:.0f} s, with {worker.held} jobs",
                 "if it does not come back, they begin elsewhere after HASTY_ACK_WAIT_S; see its log",
             )
 

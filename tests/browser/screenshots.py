@@ -1,4 +1,4 @@
-"""Pictures of every page: `python -m tests.browser.screenshots FOLDER`."""
+"""Pictures of every page and dialog: `python -m tests.browser.screenshots FOLDER`."""
 
 import asyncio
 import itertools
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from playwright.async_api import BrowserContext
+from playwright.async_api import BrowserContext, Page
 
 from tests.browser.browser import launched, watched
 from tests.browser.conftest import World, system_of_jobs
@@ -59,6 +59,26 @@ async def take(folder: Path, world: World, context: BrowserContext) -> None:
             for summary in await page.locator(".timeline ~ details > summary").all():
                 await summary.click()
             await page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=name != "jobs")
+        await dialogs(folder, page, f"{world.url}/ui/#/jobs/{running['id']}", f"{width}-{scheme}")
+
+
+async def dialogs(folder: Path, page: Page, job: str, look: str) -> None:
+    """Take a picture of each dialog."""
+    await page.goto(job)
+    await page.get_by_role("button", name="Cancel").click()
+    await page.screenshot(path=folder / f"dialog-cancel-{look}.png")
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("?")
+    await page.screenshot(path=folder / f"dialog-help-{look}.png")
+    await page.keyboard.press("Escape")
+    await page.goto(f"{page.url.partition('#')[0]}#/jobs")
+    # A phone shows no head of the table.
+    await page.locator("td.choice input").first.check()
+    await page.get_by_role("button", name="Choose all").click()
+    await page.screenshot(path=folder / f"jobs-chosen-{look}.png")
+    await page.get_by_role("button", name="Cancel ").click()
+    await page.screenshot(path=folder / f"dialog-cancel-many-{look}.png")
+    await page.keyboard.press("Escape")
 
 
 async def post(v1: V1) -> None:

@@ -27,7 +27,7 @@ def test_nothing_is_wrong_with_what_is_well() -> None:
     ("changed", "what", "todo"),
     [
         ({"workers": []}, "no job-server is there", "start one"),
-        ({"workers": [WORKER, SILENT]}, "w-2 is silent for 12 s, with 3 jobs", "HASTY_ACK_WAIT_S"),
+        ({"workers": [WORKER, SILENT]}, "w-2 has been silent for 12 s, with 3 jobs", "HASTY_ACK_WAIT_S"),
         ({"workers": [WORKER, OTHER]}, "several versions are served of greet", "deployment"),
         ({"kinds": [replace(KIND, workers=())]}, "nobody serves greet", "HASTY_WORK"),
         (
