@@ -155,7 +155,7 @@ def _queued(job: Job, now: datetime, around: Circumstances) -> str:
             return f"for {since} it has slept on a worker, or waited for a place: all are taken{_others(around)}"
         return f"for {since} it has slept on a worker, or has been on its way to one"
     if around.free_slots == 0:
-        return f"it has been waiting for {since}: all places for {around.kind} are taken{_others(around)}"
+        return f"it has waited for {since}: all places for {around.kind} are taken{_others(around)}"
     return f"it has been waiting for a free place for {since}{_others(around)}"
 
 
@@ -163,7 +163,8 @@ def _unseen(around: Circumstances) -> str | None:
     """What keeps this api-server from seeing how the job goes on, or its worker from saying so."""
     if around.broker_unreachable_s is not None:
         # Then nothing is heard of workers either.
-        return f"the broker has been unreachable for {_span(around.broker_unreachable_s)}; the job goes on when it is back"
+        away = _span(around.broker_unreachable_s)
+        return f"the broker has been unreachable for {away}; the job goes on when it is back"
     if around.silence is not None:
         return _silent(around.silence)
     if around.stopped is not None:
@@ -183,7 +184,8 @@ def _not_published(job: Job, around: Circumstances) -> str | None:
     if not job.dispatches or around.being_published:
         return "it is about to be handed to the broker"
     if around.owner_gone_s is not None:
-        return f"the api-server that took it has been gone for {_span(around.owner_gone_s)}; another one hands it over soon"
+        gone = _span(around.owner_gone_s)
+        return f"the api-server that took it has been gone for {gone}; another one hands it over soon"
     return None
 
 

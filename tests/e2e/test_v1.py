@@ -373,11 +373,11 @@ async def test_why_follows_a_job_through_its_life(world: World) -> None:
     world.worker.running[hanging] = next(turn for turn in world.worker.seen if turn.job_id == hanging)
     await said(world, hanging, "runs on a-worker")
     world.worker.muted = True
-    await said(world, hanging, r"a-worker ran it and has been silent for \d+ s; another worker begins it in about \d+ s")
+    await said(world, hanging, r"a-worker ran it and has been silent for \d+ s; another worker begins it in \w+ \d+ s")
     waiting = (await world.post("x")).json()["id"]
     await said(world, waiting, r"no worker serves greet; the last one left \d+ s ago")
     world.worker.muted, world.worker.full = False, True
-    await said(world, waiting, r"it has been waiting for \d+ s: all places for greet are taken")
+    await said(world, waiting, r"it has waited for \d+ s: all places for greet are taken")
     world.worker.full, world.worker.taking = False, True
     for job_id in (late, hanging):
         await world.http.post(f"/v1/jobs/{job_id}/cancel")

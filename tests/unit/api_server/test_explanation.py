@@ -91,7 +91,7 @@ def test_only_a_time_ahead_is_shown_as_due() -> None:
         (
             record(),
             replace(IDLE, free_slots=0, unfinished=4200),
-            "it has been waiting for 0 s: all places for resize are taken; about 4,200 jobs of all kinds are unfinished",
+            "it has waited for 0 s: all places for resize are taken; about 4,200 jobs of all kinds are unfinished",
         ),
         (
             record(),
