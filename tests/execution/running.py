@@ -18,9 +18,11 @@ PLACES = {Way.ASYNC: 1000, Way.THREAD: 32, Way.PROCESS: 2}
 
 
 @asynccontextmanager
-async def executing(work: Path = HANDLERS, *, watch: bool = False) -> AsyncIterator[Executor]:
+async def executing(
+    work: Path = HANDLERS, *, watch: bool = False, python: str = DEFAULT_PYTHON
+) -> AsyncIterator[Executor]:
     """Run an executor until its handlers are loaded."""
-    async with Executor.running(Start(str(work), DEFAULT_PYTHON, None, PLACES), watch=watch) as executor:
+    async with Executor.running(Start(str(work), python, None, PLACES), watch=watch) as executor:
         await eventually(lambda: executor.kinds or executor.problem, within_s=30)
         yield executor
 
