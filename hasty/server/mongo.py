@@ -30,7 +30,6 @@ DUPLICATE_KEY: Final = 11000
 COMMITTED: Final = {"level": "majority"}
 """The read concern of what no election can take back; see decision 0018."""
 
-BELOW_MAJORITY: Final = "w=1 in its URL: an election in a replica set loses confirmed writes; remove it from the URL"
 DEAD_LETTERS_KEPT_S: Final = 30 * 24 * 3600
 WRITE_PROOF_S: Final = 5.0
 """For so long a confirmed write proves that the database writes."""
@@ -100,8 +99,8 @@ class Mongo:
             raise ValueError(f"not a MongoDB URL: {error}") from None
         try:
             mongo = cls(client, name, indexes, timeout_s)
-            if mongo._durable["w"] == 1:
-                log.warning("write_concern_below_majority", database=name, reason=BELOW_MAJORITY)
+            if reason := _below_majority(mongo._durable["w"]):
+                log.warning("write_concern_below_majority", database=name, reason=reason)
             yield mongo
         finally:
             client.close()
@@ -230,6 +229,25 @@ def write_concern(asked: Mapping[str, Any], timeout_s: float) -> Document:
     """
     concern = {"w": "majority", "wtimeout": int(timeout_s * 800), **asked, "j": True}
     return {**concern, "w": concern["w"] or 1}  # with w=0 it would be unknown what was stored
+
+
+def _below_majority(w: int | str) -> str | None:
+    """Say what a write concern may lose that need not be a majority; None when it is one for certain.
+
+    How many members the replica set has is known later, and may change: of two, `w=2` is a majority, of five it is not.
+    """
+    if w == "majority":
+        return None
+    if w == 1:
+        waits_for = "no other member"
+    elif isinstance(w, int):
+        waits_for = f"{w} members, less than a majority of {2 * w} or more"
+    else:
+        waits_for = "the members with a tag, which may be less than a majority"
+    return (
+        f"w={w} in its URL waits for {waits_for}: an election in a replica set may lose writes that were confirmed, and"
+        " with them jobs; remove it from the URL"
+    )
 
 
 def to_document(value: Any, *, key: str) -> Document:

@@ -50,15 +50,35 @@ async def test_writes_wait_for_a_majority_unless_told(asked: dict[str, Any], giv
     assert write_concern(asked, timeout_s=2.5) == given
 
 
-@pytest.mark.parametrize(("options", "warnings"), [("", 0), ("?w=majority", 0), ("?w=2", 0), ("?w=1", 1), ("?w=0", 1)])
-async def test_less_than_a_majority_is_warned_about(options: str, warnings: int) -> None:
-    """At the start, before anything can be lost."""
-    with capture_logs() as logs:
-        async with Mongo.opened(f"mongodb://127.0.0.1:1/x{options}", name="x", indexes={}, timeout_s=1):
-            pass
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("w=0", "w=1 in its URL waits for no other member"),
+        ("w=1", "w=1 in its URL waits for no other member"),
+        ("w=2", "w=2 in its URL waits for 2 members, less than a majority of 4 or more"),
+        ("w=3", "w=3 in its URL waits for 3 members, less than a majority of 6 or more"),
+        ("w=near", "w=near in its URL waits for the members with a tag, which may be less than a majority"),
+    ],
+)
+async def test_less_than_a_majority_is_warned_about(options: str, says: str) -> None:
+    """At the start, before anything can be lost; how many members there are is not known then."""
+    (line,) = await _logged_at_start(options)
 
-    assert [line["event"] for line in logs] == ["write_concern_below_majority"] * warnings
-    assert all(line["log_level"] == "warning" for line in logs)
+    assert (line["event"], line["log_level"]) == ("write_concern_below_majority", "warning")
+    assert line["reason"].startswith(f"{says}: an election in a replica set may lose writes")
+
+
+@pytest.mark.parametrize("options", ["", "w=majority", "wTimeoutMS=700"])
+async def test_majority_is_not_warned_about(options: str) -> None:
+    """It is what every write asks for."""
+    assert await _logged_at_start(options) == []
+
+
+async def _logged_at_start(options: str) -> list[Any]:
+    with capture_logs() as logs:
+        async with Mongo.opened(f"mongodb://127.0.0.1:1/x?{options}", name="x", indexes={}, timeout_s=1):
+            pass
+    return list(logs)
 
 
 async def test_write_survives_an_election(members: ReplicaSet, mongo: Mongo) -> None:
