@@ -42,9 +42,11 @@ class Requests:
     failed.
     """
 
-    def __init__(self, ensure: Callable[[Collection[str]], Awaitable[States]], on_failed: Callable[[], None]) -> None:
+    def __init__(
+        self, ensure: Callable[[Collection[str]], Awaitable[States]], on_failed: Callable[[], None] = lambda: None
+    ) -> None:
         self._ensure = ensure
-        self._on_failed = on_failed
+        self.on_failed = on_failed
         self._kinds: set[str] = set()
 
     def kinds(self) -> list[str]:
@@ -67,7 +69,7 @@ class Requests:
         except (BrokerUnavailable, TopologyConflict) as error:
             log.warning("topology_not_checked", reason=str(error))
             # A conflict ends the process there.
-            self._on_failed()
+            self.on_failed()
             return None
 
 
@@ -79,8 +81,9 @@ async def serve(settings: SetUpSettings, stopping: process.Stopping) -> None:
         async def ensure_all(kinds: Collection[str]) -> States:
             return await ensure(connection, settings.ack_wait_s, settings.nats_replicas, kinds)
 
-        requests = Requests(ensure_all, on_failed=lambda: keeper.soon())  # noqa: PLW0108 - it exists later
+        requests = Requests(ensure_all)
         keeper = TopologyKeeper(connection, ensure_all, kinds=requests.kinds)
+        requests.on_failed = keeper.soon
         keeper.watch(connection)
 
         async def broker() -> str | None:

@@ -18,7 +18,7 @@ class Broker:
         self.asked: list[list[str]] = []
         self.failure: Exception | None = None
         self.failed = 0
-        self.requests = Requests(self._ensure, self._on_failed)
+        self.requests = Requests(self._ensure, on_failed=self._on_failed)
 
     async def _ensure(self, kinds: Collection[str]) -> States:
         if self.failure is not None:
