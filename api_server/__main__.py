@@ -158,7 +158,9 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
 
         endings.on_applied = all_of(watch.wake, changes.note, applied.post)
         hear_applied = all_of(watch.wake, changes.note)
-        overviews = Overviews(OverviewStore(mongo), now=clock.now)
+        overviews = Overviews(
+            OverviewStore(mongo), now=clock.now, root_kind=settings.root_kind, unserved=kinds.unserved
+        )
         owners = Owners(leases, now=clock.now)
         views = Views(
             kinds,

@@ -84,6 +84,11 @@ class Kinds:
         """Return the known name that looks most like this one, if any does."""
         return next(iter(difflib.get_close_matches(name, self._by_name, n=1)), None)
 
+    def unserved(self) -> frozenset[str]:
+        """Return the known kinds that no worker serves now; none while no worker is heard at all."""
+        served = self._served()
+        return frozenset(self._by_name.keys() - served.keys()) if served else frozenset()
+
     def versions(self, name: str) -> list[Kind]:
         """Return the known versions of a kind, the one that counts most first; none when it is unknown."""
         versions = self._by_name.get(name, [])

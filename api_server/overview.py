@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -28,6 +28,9 @@ LIVED_PER_S: Final = 1_000
 COUNTED_PER_S: Final = 2_500
 """What was read stands for a second, and for longer where it was much: so many jobs are looked at a second on average,
 and so many counted. Looking at 5,000 each second took 6 % of the machine from the jobs themselves."""
+
+NAMED: Final = 3
+"""So many workers or kinds are named in a verdict."""
 
 WIDER: Final = 1.5
 """Where the newest jobs are all of a short time, the next look goes back by so much more, and not over the whole
@@ -52,7 +55,8 @@ class Overview:
     That was at `at`, or up to `SAMPLE_MAX / LIVED_PER_S` seconds before where there were many. `accepted` is the sum of
     all statuses. With `sampled`, there were more, and these are the newest. `unfinished` counts all jobs that have not
     ended, however old, up to `WAITING_MAX`. `seconds` has a pair for each second of the span, the oldest first: how
-    many jobs were accepted in it, and how many of the span's jobs ended in it.
+    many jobs were accepted in it, and how many of the span's jobs ended in it. `unserved` counts the unfinished jobs of
+    kinds that no worker serves, by kind, as far as they are among `WAITING_MAX` unfinished jobs.
     """
 
     at: datetime
@@ -64,6 +68,7 @@ class Overview:
     to_end: Quantiles | None
     unfinished: int
     seconds: list[tuple[int, int]]
+    unserved: dict[str, int] = field(default_factory=dict)
 
 
 class Jobs(Protocol):
@@ -71,14 +76,31 @@ class Jobs(Protocol):
 
     async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]: ...
     async def unfinished(self, limit: int) -> int: ...
+    async def unfinished_of(self, kinds: Collection[str], root_kind: str, limit: int) -> Counter[str]: ...
 
 
 class Overviews:
-    """Makes overviews, one a second at most, however many ask. `now` gives the database's time."""
+    """Makes overviews, one a second at most, however many ask.
 
-    def __init__(self, jobs: Jobs, *, now: Callable[[], datetime]) -> None:
+    `now` gives the database's time, `unserved` the kinds that no worker serves. `root_kind` names the kind of the jobs
+    without a task.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        *,
+        now: Callable[[], datetime],
+        root_kind: str,
+        unserved: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
         self._jobs = jobs
         self._now = now
+        self._root_kind = root_kind
+        self._unserved = unserved
+        self._waiting = Counter[str]()
+        self._waiting_of: frozenset[str] = frozenset()
+        self._wait_until = float("-inf")
         self._latest: Overview | None = None
         self._until = float("-inf")
         self._look_again_at = float("-inf")
@@ -118,7 +140,8 @@ class Overviews:
             self._latest = await self._look(now)
         if self._unfinished is None or _loop_time() >= self._count_again_at:
             self._unfinished = await self._count()
-        self._latest = replace(self._latest, at=now, unfinished=self._unfinished)
+        waiting = await self._count_unserved(self._unfinished)
+        self._latest = replace(self._latest, at=now, unfinished=self._unfinished, unserved=waiting)
         self._until = _loop_time() + KEPT_S
         return self._latest
 
@@ -141,6 +164,17 @@ class Overviews:
             unfinished=0,
             seconds=by_second(jobs, now, span),
         )
+
+    async def _count_unserved(self, unfinished: int) -> dict[str, int]:
+        """Count what waits for a worker that serves it, while there may be anything."""
+        kinds = self._unserved()
+        if not kinds or not unfinished:
+            return {}
+        if kinds != self._waiting_of or _loop_time() >= self._wait_until:
+            self._waiting = await self._jobs.unfinished_of(kinds, self._root_kind, WAITING_MAX)
+            self._waiting_of = kinds
+            self._wait_until = _loop_time() + max(KEPT_S, unfinished / LIVED_PER_S)
+        return dict(self._waiting.most_common())
 
     async def _count_quietly(self) -> None:
         with contextlib.suppress(StoreUnavailable):
@@ -175,17 +209,36 @@ def quantiles(seconds: Sequence[float]) -> Quantiles | None:
 
 def verdict(overview: Overview, workers: int, silent: Sequence[str]) -> str:
     """Say in one sentence how things are; `silent` names workers that were heard of lately, but not now."""
-    waiting = overview.unfinished
-    many = f"{waiting:,}" if waiting < WAITING_MAX else f"at least {WAITING_MAX:,}"
-    jobs = f"{many} job{'' if waiting == 1 else 's'}"
-    if not workers and waiting:
-        return f"No worker is heard: {jobs} wait"
+    waiting, is_more = overview.unfinished, overview.unfinished >= WAITING_MAX
     if not workers:
-        return "No worker is heard, and no job waits"
+        return (
+            f"No worker is heard: {_wait(waiting, is_more=is_more)}"
+            if waiting
+            else "No worker is heard, and no job waits"
+        )
+    if overview.unserved:
+        kinds = _named(list(overview.unserved))
+        return f"No worker serves {kinds}: {_wait(sum(overview.unserved.values()), is_more=is_more)}"
     if silent:
-        return f"{', '.join(silent[:3])} {'is' if len(silent) == 1 else 'are'} silent: what they held begins elsewhere"
-    rate = f"{overview.accepted / overview.span_s:,.1f} jobs/s"
-    if overview.statuses[Status.FAILED] and overview.statuses[Status.FAILED] * 2 >= overview.accepted:
-        failed = overview.statuses[Status.FAILED]
+        one = len(silent) == 1
+        return f"{_named(silent)} {'is' if one else 'are'} silent: what {'it' if one else 'they'} held begins elsewhere"
+    failed = overview.statuses[Status.FAILED]
+    if failed and failed * 2 >= overview.accepted:
         return f"{failed:,} of {overview.accepted:,} jobs of the last {overview.span_s:.0f} s failed"
-    return f"All is well: {rate}, " + (f"{jobs} under way" if waiting else "nothing waits")
+    rate = f"{overview.accepted / overview.span_s:,.1f} jobs/s"
+    return f"All is well: {rate}, " + (f"{_jobs(waiting, is_more=is_more)} under way" if waiting else "nothing waits")
+
+
+def _named(names: Sequence[str]) -> str:
+    """Name some of them."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _jobs(many: int, *, is_more: bool) -> str:
+    """Say how many jobs; with `is_more`, there may be more."""
+    return f"{'at least ' if is_more else ''}{many:,} job{'' if many == 1 else 's'}"
+
+
+def _wait(many: int, *, is_more: bool) -> str:
+    """Say how many jobs wait."""
+    return f"{_jobs(many, is_more=is_more)} wait{'s' if many == 1 else ''}"

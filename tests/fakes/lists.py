@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from api_server.domain import Batch, Filters, JobRecord, Lived
@@ -11,11 +11,33 @@ from hasty.jobs import TERMINAL, Job, Status
 from tests.fakes.databases import FakeJobStore
 
 
-class FakeListingStore:
-    """Finds the jobs of a fake store."""
+class FakeOverviewStore:
+    """Counts the jobs of a fake store."""
 
     def __init__(self, jobs: FakeJobStore) -> None:
         self._jobs = jobs
+
+    async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]:
+        """Return up to `limit` jobs created from `first` to `last`, the newest first."""
+        ids = [job.job_id for job in _between(self._jobs, first, last)[:limit]]
+        return [_lived(record) for record in (await self._jobs.records(ids)).values()]
+
+    async def unfinished(self, limit: int) -> int:
+        """Count the jobs that have not ended."""
+        return min(sum(job.status not in TERMINAL for job in self._jobs.jobs.values()), limit)
+
+    async def unfinished_of(self, kinds: Collection[str], root_kind: str, limit: int) -> Counter[str]:
+        """Count the jobs of some kinds among `limit` that have not ended."""
+        unfinished = [job for job in self._jobs.jobs.values() if job.status not in TERMINAL][:limit]
+        counted = Counter(root_kind if job.task is None else job.task.kind for job in unfinished)
+        return Counter({kind: count for kind, count in counted.items() if kind in kinds})
+
+
+class FakeListingStore(FakeOverviewStore):
+    """Finds the jobs of a fake store."""
+
+    def __init__(self, jobs: FakeJobStore) -> None:
+        super().__init__(jobs)
         self.batches: dict[str, Batch] = {}
         self.outcomes: dict[str, Counter[Status]] = {}
 
@@ -68,14 +90,6 @@ class FakeListingStore:
     async def counts(self, job_ids: Sequence[str]) -> Counter[Status]:
         """Return how many of these jobs have each status."""
         return Counter((await self.statuses(job_ids)).values())
-
-    async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]:
-        """Return up to `limit` jobs created from `first` to `last`, the newest first."""
-        return [_lived(record) for record in await self.created_between(first, last, limit)]
-
-    async def unfinished(self, limit: int) -> int:
-        """Count the jobs that have not ended."""
-        return min(sum(job.status not in TERMINAL for job in self._jobs.jobs.values()), limit)
 
     async def _listed(self, jobs: Sequence[Job]) -> list[JobRecord]:
         return list((await self.records([job.job_id for job in jobs])).values())

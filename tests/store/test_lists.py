@@ -122,3 +122,15 @@ async def test_lives_tell_what_the_overview_needs(lists: Lists) -> None:
     ]
     assert await lists.unfinished(10) == 2
     assert await lists.unfinished(1) == 1
+
+
+async def test_unfinished_jobs_are_counted_by_kind(lists: Lists) -> None:
+    """Of the kinds that are asked for; a job without a kind is of the root kind."""
+    ended, *_ = await stored(lists, *(job_at(n) for n in range(3)), replace(job_at(3), task=Task("b", "{}")))
+    await lists.jobs.apply(Status.FINISHED, [Ending(ended.turn, Status.FINISHED, 1)], NOON)
+    await stored(lists, Job("00000000-0000-7000-8000-000000000001", "a key", 3, NOON, dispatches=1))
+
+    assert await lists.unfinished_of({"greet", "unknown"}, "sleep", 10) == {"greet": 2}
+    assert await lists.unfinished_of({"greet", "b", "sleep"}, "sleep", 10) == {"greet": 2, "b": 1, "sleep": 1}
+    assert await lists.unfinished_of({"b", "greet"}, "b", 10) == {"greet": 2, "b": 2}
+    assert (await lists.unfinished_of({"greet", "b", "sleep"}, "sleep", 3)).total() == 3

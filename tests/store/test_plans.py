@@ -236,6 +236,7 @@ READS: dict[str, tuple[Callable[[Everything], Awaitable[object]], int]] = {
     "repeated batch": (lambda all_: all_.batches.keep(Batch("batch 7", SOME), NOON), 1),
     "lives": (lambda all_: all_.overview.lived(LATER, TEN_LATER, 50), 11),
     "unfinished jobs": (lambda all_: all_.overview.unfinished(1_000), JOBS // 100),
+    "unfinished jobs of kinds": (lambda all_: all_.overview.unfinished_of({"a", "sleep"}, "sleep", 9), JOBS // 100),
     "dead letters": (lambda all_: all_.dead_letters.latest(50), 8 * 50),
     "repeated request": (lambda all_: all_.requests.claim([CLAIM]), 1),
     "waiters": (lambda all_: all_.statuses.ended(SOME), 3),

@@ -91,6 +91,16 @@ async def test_versions_that_are_served_count_most(world: World) -> None:
     assert [one.kind.version for one in ordered] == ["v1", "v0", "v2", "v3"]
 
 
+async def test_unserved_kinds_are_those_that_no_worker_serves(world: World, v1: V1World) -> None:
+    """As far as workers are heard at all: where none is, that is what is wrong."""
+    await world.announced(v1, GREET, FETCH)
+    assert v1.kinds.unserved() == set()
+    v1.workers.hear(pulse(kind=GREET))
+    assert v1.kinds.unserved() == {"fetch"}
+    v1.workers.hear(pulse(worker="w-2", kind=FETCH))
+    assert v1.kinds.unserved() == set()
+
+
 async def test_version_nobody_serves_is_forgotten(world: World, v1: V1World) -> None:
     """An hour after it was last seen, if there is another; one that is served is kept and noted as seen."""
     for n in (1, 2, 3):

@@ -1,13 +1,25 @@
-"""The overview: which second a job counts for, and what it reads how often."""
+"""The overview: which second a job counts for, what it reads how often, and its verdict."""
 
+from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from api_server import overview
 from api_server.domain import Lived
-from api_server.overview import COUNTED_PER_S, KEPT_S, LIVED_PER_S, SAMPLE_MAX, Overviews, by_second
-from hasty.jobs import Status
+from api_server.overview import (
+    COUNTED_PER_S,
+    KEPT_S,
+    LIVED_PER_S,
+    SAMPLE_MAX,
+    WAITING_MAX,
+    Overview,
+    Overviews,
+    by_second,
+    verdict,
+)
+from hasty.jobs import SLEEP, Status
 from hasty.server.mongo import StoreUnavailable
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -39,6 +51,7 @@ class Jobs:
         self.count = unfinished
         self.spans_s: list[float] = []
         self.counts = 0
+        self.asked_of: list[set[str]] = []
         self.away = False
 
     async def lived(self, first: datetime, last: datetime, limit: int) -> list[Lived]:
@@ -53,6 +66,12 @@ class Jobs:
         if self.away:
             raise StoreUnavailable("away")
         return min(self.count, limit)
+
+    async def unfinished_of(self, kinds: Collection[str], root_kind: str, limit: int) -> Counter[str]:
+        """Half of them are of the root kind, and half of another."""
+        self.asked_of.append(set(kinds))
+        half = min(self.count, limit) // 2
+        return Counter({kind: half for kind in (root_kind, "resize") if kind in kinds})
 
 
 class Clock:
@@ -80,7 +99,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 async def followed(jobs: Jobs, clock: Clock, seconds: int) -> list[overview.Overview]:
     """Ask twice a second, for so many seconds."""
-    overviews = Overviews(jobs, now=clock.now)
+    overviews = Overviews(jobs, now=clock.now, root_kind=SLEEP)
     shown = []
     for _ in range(seconds * 2):
         shown.append(await overviews.latest())
@@ -113,7 +132,7 @@ async def test_many_jobs_are_looked_at_less_often(clock: Clock) -> None:
 async def test_minute_is_whole_again_when_fewer_jobs_come(clock: Clock) -> None:
     """A look that went back too little goes back over all of it."""
     jobs = Jobs(per_s=1_000)
-    overviews = Overviews(jobs, now=clock.now)
+    overviews = Overviews(jobs, now=clock.now, root_kind=SLEEP)
     assert (await overviews.latest()).sampled
     jobs.per_s = 10
     clock.s += SAMPLE_MAX / LIVED_PER_S
@@ -125,9 +144,80 @@ async def test_count_that_fails_is_no_overview(clock: Clock) -> None:
     """It is not shown as if nothing waited, and made with the next try."""
     jobs = Jobs(per_s=1, unfinished=7)
     jobs.away = True
-    overviews = Overviews(jobs, now=clock.now)
+    overviews = Overviews(jobs, now=clock.now, root_kind=SLEEP)
     for _ in range(2):
         with pytest.raises(StoreUnavailable):
             await overviews.latest()
     jobs.away = False
     assert (await overviews.latest()).unfinished == 7
+
+
+async def test_jobs_are_counted_by_kind_while_one_is_unserved(clock: Clock) -> None:
+    """Not before, nor while nothing is unfinished; not more often than an overview is made, and less often for many."""
+    jobs = Jobs(per_s=1, unfinished=10)
+    unserved = frozenset[str]()
+    overviews = Overviews(jobs, now=clock.now, root_kind=SLEEP, unserved=lambda: unserved)
+    assert (await overviews.latest()).unserved == {}
+    unserved = frozenset({"resize"})
+    clock.s += KEPT_S
+    assert [(await overviews.latest()).unserved for _ in range(2)] == [{"resize": 5}] * 2
+    unserved = frozenset({"resize", SLEEP})
+    jobs.count = 5_000
+    clock.s += KEPT_S
+    assert (await overviews.latest()).unserved == {SLEEP: 2_500, "resize": 2_500}
+    for _ in range(3):
+        clock.s += KEPT_S
+        await overviews.latest()
+    assert jobs.asked_of == [{"resize"}, {"resize", SLEEP}]
+    clock.s += 5_000 / LIVED_PER_S
+    await overviews.latest()
+    assert len(jobs.asked_of) == 3
+    unserved, jobs.count = frozenset(), 0
+    clock.s += KEPT_S
+    assert (await overviews.latest()).unserved == {}
+    unserved = frozenset({"resize"})
+    clock.s += KEPT_S
+    assert (await overviews.latest()).unserved == {}
+    assert len(jobs.asked_of) == 3
+
+
+def seen(unfinished: int = 0, *, failed: int = 0, **unserved: int) -> Overview:
+    """120 jobs in a minute, of which some failed, and what has not ended."""
+    statuses = dict.fromkeys(Status, 0) | {Status.FAILED: failed, Status.FINISHED: 120 - failed}
+    return Overview(
+        NOW,
+        60,
+        120,
+        statuses,
+        sampled=False,
+        to_start=None,
+        to_end=None,
+        unfinished=unfinished,
+        seconds=[],
+        unserved=unserved,
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "workers", "silent", "said"),
+    [
+        (seen(), 0, [], "No worker is heard, and no job waits"),
+        (seen(1), 0, ["w-1"], "No worker is heard: 1 job waits"),
+        (seen(41, resize=41), 0, [], "No worker is heard: 41 jobs wait"),
+        (seen(WAITING_MAX), 0, [], "No worker is heard: at least 10,000 jobs wait"),
+        (seen(50, resize=41), 2, [], "No worker serves resize: 41 jobs wait"),
+        (seen(50, resize=1), 2, ["w-1"], "No worker serves resize: 1 job waits"),
+        (seen(50, b=3, a=2), 2, [], "No worker serves b, a: 5 jobs wait"),
+        (seen(50, a=2, b=2, c=2, d=1, e=1), 2, [], "No worker serves a, b, c and 2 more: 8 jobs wait"),
+        (seen(WAITING_MAX, resize=2_000), 2, [], "No worker serves resize: at least 2,000 jobs wait"),
+        (seen(7), 2, ["w-1"], "w-1 is silent: what it held begins elsewhere"),
+        (seen(7, failed=60), 2, ["w-1", "w-2"], "w-1, w-2 are silent: what they held begins elsewhere"),
+        (seen(7, failed=60), 2, [], "60 of 120 jobs of the last 60 s failed"),
+        (seen(7, failed=59), 2, [], "All is well: 2.0 jobs/s, 7 jobs under way"),
+        (seen(WAITING_MAX), 2, [], "All is well: 2.0 jobs/s, at least 10,000 jobs under way"),
+        (seen(), 2, [], "All is well: 2.0 jobs/s, nothing waits"),
+    ],
+)
+def test_verdict_is_the_worst_of_all(now: Overview, workers: int, silent: list[str], said: str) -> None:
+    """No worker, then kinds without one, then silent workers, then failures."""
+    assert verdict(now, workers, silent) == said

@@ -83,9 +83,10 @@ class V1World:
         self.stored = FakeListingStore(within.store)
         self.changes = Changes(self.stored, now=lambda: within.time)
         repetition = Repetition(self.submission, find, root_kind=SLEEP)
+        overviews = Overviews(self.stored, now=lambda: within.time, root_kind=SLEEP, unserved=self.kinds.unserved)
         lists = Lists(
             Listing(self.stored, now=lambda: within.time, root_kind=SLEEP),
-            SharedOverview(Overviews(self.stored, now=lambda: within.time), views),
+            SharedOverview(overviews, views),
             _no_dead_letters,
             Streams(self.watch, self.changes, find, views.job),
             views,
