@@ -51,7 +51,7 @@ class Facts:
 def doctor(*, as_json: bool, url: str | None, profile: str | None) -> None:
     """Say what is wrong with this installation, and what to do.
 
-    Exit code 0: nothing, 1: something, 7: the server cannot be reached.
+    Exit code 0: nothing is wrong, 1: something is, 7: the server cannot be reached.
     """
     from hasty.cli.output import print_json, styled
     from hasty.cli.server import connect, server
@@ -93,13 +93,13 @@ def of_a_system(facts: Facts) -> Iterator[Finding]:
     yield Finding(f"the verdict: {facts.overview.verdict}")
     if facts.took_s > SLOW_S:
         yield Finding(
-            f"four answers took {facts.took_s:.1f} s", "look at the load of the server and its database, and at the way"
+            f"four answers took {facts.took_s:.1f} s", "check the load of the server and its database, and the network"
         )
     ahead_s = (facts.overview.at - facts.clock).total_seconds()
     if abs(ahead_s) > CLOCKS_DIFFER_S:
         where = "ahead of" if ahead_s > 0 else "behind"
         yield Finding(
-            f"the server's clock is {abs(ahead_s):.0f} s {where} this machine's", "set both by a time server (NTP)"
+            f"the server's clock is {abs(ahead_s):.0f} s {where} this machine's", "set both from a time server (NTP)"
         )
     yield from _of_workers(facts)
     yield from _of_kinds(facts)
@@ -116,7 +116,7 @@ def of_a_system(facts: Facts) -> Iterator[Finding]:
 def _of_workers(facts: Facts) -> Iterator[Finding]:
     awake = [worker for worker in facts.workers if not worker.silent]
     if not awake:
-        yield Finding("no job-server is there: jobs wait", "start one, as `hasty up tasks.py` does")
+        yield Finding("no job-server is running: jobs wait", "start one, as `hasty up tasks.py` does")
     else:
         jobs = f"{facts.overview.running} running of {facts.overview.unfinished} unfinished"
         yield Finding(f"job-servers: {len(awake)}; jobs: {jobs}")
@@ -124,7 +124,7 @@ def _of_workers(facts: Facts) -> Iterator[Finding]:
         if worker.silent:
             yield Finding(
                 f"job-server {worker.worker} has been silent for {worker.last_sign_s:.0f} s, with {worker.held} jobs",
-                "if it does not come back, they begin elsewhere after HASTY_ACK_WAIT_S; see its log",
+                "if it does not come back, others start them after HASTY_ACK_WAIT_S; see its log",
             )
 
 
@@ -134,7 +134,7 @@ def _of_kinds(facts: Facts) -> Iterator[Finding]:
         yield Finding("no handlers are announced, only the built-in sleep", "write some, see docs/handlers.md")
     for kind in handlers:
         if not kind.workers:
-            yield Finding(f"nobody serves {kind.name}: its jobs wait", "start a job-server whose HASTY_WORK has it")
+            yield Finding(f"no job-server serves {kind.name}: its jobs wait", "start one whose HASTY_WORK has it")
         elif kind.free_slots == 0 and facts.overview.unfinished > facts.overview.running:
             yield Finding(
                 f"all places for {kind.name} are taken, and jobs wait",
@@ -147,7 +147,7 @@ def _of_kinds(facts: Facts) -> Iterator[Finding]:
     several = sorted(name for name, served in versions.items() if len(served) > 1)
     if several:
         yield Finding(
-            f"several versions are served of {', '.join(several)}", "if no deployment is under way, finish it"
+            f"several versions are served at once: {', '.join(several)}", "if no deployment is under way, finish it"
         )
 
 
@@ -174,10 +174,10 @@ def _how_to_reach(url: str, stack: dict[str, Any]) -> str:
     if stack and not _lives(stack.get("pid")):
         return f"the stack in {STACK_FILE.parent} is not running: `hasty up` starts it again"
     if stack and stack.get("url") != url:
-        return f"the stack in this folder is another one: --url {stack['url']}"
+        return f"the stack in this folder has another URL: use --url {stack['url']}"
     if stack:
-        return f"the stack in this folder runs: see {STACK_FILE.parent / 'logs'}"
-    return "`hasty up` starts one here; containers listen on port 80; another one is named by --url or HASTY_URL"
+        return f"the stack in this folder is running: see {STACK_FILE.parent / 'logs'}"
+    return "`hasty up` starts one here; containers listen on port 80; for another server, use --url or HASTY_URL"
 
 
 def _lives(pid: object) -> bool:

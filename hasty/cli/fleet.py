@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does no
 @click.command()
 @of_a_server
 def kinds(*, as_json: bool, url: str | None, profile: str | None) -> None:
-    """List the kinds of jobs: what they take, and who serves them."""
+    """List the kinds of jobs, with their input and how many workers serve them."""
     from hasty.cli.output import print_json, print_table, span
     from hasty.cli.server import connect
 
@@ -43,7 +43,7 @@ def kinds(*, as_json: bool, url: str | None, profile: str | None) -> None:
 @click.command()
 @of_a_server
 def workers(*, as_json: bool, url: str | None, profile: str | None) -> None:
-    """List the job-servers that were heard of in the last minute."""
+    """List the job-servers heard from in the last minute."""
     from hasty.cli.output import print_json, print_table, span
     from hasty.cli.server import connect
 

@@ -27,14 +27,14 @@ def resolve(client: Hasty, text: str) -> str:
     if JOB_ID.fullmatch(part):
         return part
     if not _PART.fullmatch(part):
-        leave(f"{text!r} is no job's id: give it whole, or at least 4 digits of its end or beginning", NO_SUCH_JOB)
+        leave(f"{text!r} is not a job id: give the whole id, or at least 4 digits of its end or beginning", NO_SUCH_JOB)
     seen = list(client.jobs(limit=LOOKED_AT))
     found = [job for job in seen if job.id.endswith(part) or job.id.startswith(part)]
     if not found:
         since = f" back to {seen[-1].created_at:%Y-%m-%d %H:%M:%S} UTC" if len(seen) == LOOKED_AT else ""
-        leave(f"of the newest {len(seen)} jobs{since}, none has the id {text}: give the whole id", NO_SUCH_JOB)
+        leave(f"none of the newest {len(seen)} jobs{since} has the id {text}: give the whole id", NO_SUCH_JOB)
     if len(found) > 1:
-        leave(f"{text} may be {len(found)} jobs; give more of the id:\n{_named(found)}", USAGE)
+        leave(f"{text} matches {len(found)} jobs; give more of the id:\n{_named(found)}", USAGE)
     return found[0].id
 
 
@@ -46,4 +46,4 @@ def _named(jobs: Sequence[Job]) -> str:
     widths = [max(len(row[n]) for row in rows) for n in range(4)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     more = len(jobs) - len(rows)
-    return "\n".join(f"  {line}" for line in (*lines, *([f"and {more} more, older ones"] if more else [])))
+    return "\n".join(f"  {line}" for line in (*lines, *([f"and {more} older ones"] if more else [])))

@@ -44,7 +44,7 @@ def get(job: str, *, as_json: bool, url: str | None, profile: str | None) -> Non
 @click.command("list")
 @click.option("--kind", help="Jobs of this kind.", shell_complete=complete_kind)
 @click.option("--status", help="processing, finished, failed or cancelled.")
-@click.option("--key", help="Jobs with this key; quick together with --kind.")
+@click.option("--key", help="Jobs with this key; fast together with --kind.")
 @click.option("--label", help="Jobs with this label.")
 @click.option("--batch", metavar="ID", help="Jobs of this batch.")
 @click.option("--since", metavar="TIME", help="Jobs created since then: 30s, 10min, 2h, 3d, or a time.")
@@ -74,10 +74,10 @@ def list_(
             search.ended_early = True
     if not as_json:
         if not rows and sys.stderr.isatty() and not search.ended_early:
-            say("there is no such job; make one with: hasty submit KIND name=value")
+            say("there are no such jobs; make one with: hasty submit KIND name=value")
         print_table(["job", "kind", "status", "attempt", "created", "key", "labels"], rows)
     if search.ended_early:
-        leave(f"the search ended early: it had come {search.place()}", INTERRUPTED)
+        leave(f"the search ended early: searched {search.place()}", INTERRUPTED)
 
 
 def _row(job: Job, *, whole: bool) -> list[str]:
@@ -107,13 +107,13 @@ class _Search:
         self._back_to = at
         if sys.stderr.isatty() and time.monotonic() - self._said_at >= SAID_EVERY_S:
             self._said_at = time.monotonic()
-            say(f"searched {self.place()}, and going on; Ctrl-C shows what was found")
+            say(f"searched {self.place()}, continuing; Ctrl-C shows what was found")
 
     def place(self) -> str:
-        """Say how far back it has come."""
+        """Say how far back it has got."""
         from hasty.cli.output import time_text
 
-        return f"back to {time_text(self._back_to)}" if self._back_to else "not far"
+        return f"back to {time_text(self._back_to)}" if self._back_to else "only the newest jobs"
 
 
 @click.command()
@@ -122,7 +122,7 @@ class _Search:
 def cancel(jobs: tuple[str, ...], *, as_json: bool, url: str | None, profile: str | None) -> None:
     """Cancel jobs.
 
-    One that has not started never starts, one that runs is asked to stop, one that has ended stays as it is.
+    A job that has not started never starts, a running one is asked to stop, and an ended one stays as it is.
     """
     _each(jobs, url, profile, lambda client, job_id: client.cancel(job_id), as_json=as_json)
 
@@ -131,7 +131,7 @@ def cancel(jobs: tuple[str, ...], *, as_json: bool, url: str | None, profile: st
 @JOBS
 @of_a_server
 def retry(jobs: tuple[str, ...], *, as_json: bool, url: str | None, profile: str | None) -> None:
-    """Make new jobs like ones that have ended.
+    """Make new jobs from ended ones.
 
     Their ids are printed.
     """
@@ -142,7 +142,7 @@ def retry(jobs: tuple[str, ...], *, as_json: bool, url: str | None, profile: str
 @JOB
 @of_a_server
 def why(job: str, *, as_json: bool, url: str | None, profile: str | None) -> None:
-    """Say why a job is where it is, and what has happened to it."""
+    """Explain a job's state, and list what has happened to it."""
     from dataclasses import asdict
 
     from hasty.cli.ids import resolve

@@ -15,13 +15,15 @@ KIND: Final = click.argument("kind", metavar="KIND", shell_complete=complete_kin
 JOB: Final = click.argument("job", metavar="JOB", shell_complete=complete_job)
 JOBS: Final = click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=complete_job)
 TIMEOUT: Final = click.option(
-    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer than this; the job goes on then."
+    "--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer than this; the job continues."
 )
 
 _SERVER: Final = (
-    click.option("--json", "as_json", is_flag=True, help="Print JSON: an object, or one on each line."),
-    click.option("--url", metavar="URL", help="The server; else HASTY_URL, the profile's, http://localhost:8080."),
-    click.option("--profile", metavar="NAME", help="A profile of ~/.config/hasty/config.toml; else HASTY_PROFILE."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON: one object, or one per line."),
+    click.option(
+        "--url", metavar="URL", help="The server; default: HASTY_URL, the profile's, or http://localhost:8080."
+    ),
+    click.option("--profile", metavar="NAME", help="A profile in ~/.config/hasty/config.toml; default: HASTY_PROFILE."),
 )
 
 

@@ -46,5 +46,5 @@ def run(work: str, kind: str, values: tuple[str, ...], *, input_file: str | None
     else:
         click.echo(outcome.status, err=True)
     if outcome.retry_in_s is not None:
-        click.echo(f"the next attempt would come in {outcome.retry_in_s:g} s", err=True)
+        click.echo(f"the next attempt would start in {outcome.retry_in_s:g} s", err=True)
     sys.exit(FAILED)

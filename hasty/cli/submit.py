@@ -21,10 +21,10 @@ if TYPE_CHECKING:  # the client takes 100 ms to load, and `hasty --help` does no
 @click.option("--wait", is_flag=True, help="Wait for the outcome, and print the output.")
 @TIMEOUT
 @click.option(
-    "--delay", type=click.FloatRange(min=0), default=0, metavar="SECONDS", help="Start so many seconds from now."
+    "--delay", type=click.FloatRange(min=0), default=0, metavar="SECONDS", help="Start this many seconds from now."
 )
 @click.option("--attempts", type=click.IntRange(min=1), help="How many attempts it gets.")
-@click.option("--label", multiple=True, help="A text to find it by; can be repeated.")
+@click.option("--label", multiple=True, help="A label to find it by; can be repeated.")
 @click.option("--idempotency-key", help="A name for this request: under the same name, it makes no second job.")
 @of_a_server
 def submit(  # long: its parameters are the options
@@ -44,7 +44,7 @@ def submit(  # long: its parameters are the options
 ) -> None:
     """Make a job. Its id goes to standard output; with --wait, its output.
 
-    The input is given as NAME=VALUE: a value is read by the kind's schema, which `hasty kinds` shows.
+    The input is given as NAME=VALUE: a value is parsed by the kind's schema, which `hasty kinds` shows.
     """
     from hasty.cli.output import print_json, styled
     from hasty.cli.server import RETRY_WHILE_WAITING_S, connect

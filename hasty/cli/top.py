@@ -42,7 +42,7 @@ class Picture:
 def top(*, as_json: bool, url: str | None, profile: str | None) -> None:
     """Show the system full screen, until Ctrl-C.
 
-    It is drawn once a second; in a pipe, once.
+    It is updated once a second; in a pipe, shown once.
     """
     from rich.console import Console
 
@@ -170,5 +170,5 @@ def _table(heading: Sequence[str], rows: Iterable[Sequence[RenderableType]]) -> 
 
 def _seconds(quantiles: Quantiles | None) -> str:
     if quantiles is None:
-        return "not known"
+        return "unknown"
     return f"p50 {quantiles.p50:.3g} s, p95 {quantiles.p95:.3g} s, p99 {quantiles.p99:.3g} s"

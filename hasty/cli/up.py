@@ -11,8 +11,8 @@ from hasty.cli.exits import FAILED, USAGE, leave
 
 @click.command()
 @click.argument("work", metavar="[FILE]", required=False)
-@click.option("--api-servers", type=click.IntRange(min=1), default=1, show_default=True, help="How many run.")
-@click.option("--job-servers", type=click.IntRange(min=0), default=1, show_default=True, help="How many run.")
+@click.option("--api-servers", type=click.IntRange(min=1), default=1, show_default=True, help="How many to run.")
+@click.option("--job-servers", type=click.IntRange(min=0), default=1, show_default=True, help="How many to run.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
@@ -25,8 +25,8 @@ def up(work: str | None, *, api_servers: int, job_servers: int, folder: Path) ->
 
     FILE is the Python file or module with your handlers; it is loaded again when it changes.
 
-    To back up all that it knows, stop it and copy the folder with the data (.hasty, or that of --folder). To restore,
-    stop it, put the copy in its place, and start it: jobs that had not ended when it was made are run again.
+    To back up all its data, stop it and copy its folder (.hasty, or that of --folder). To restore, stop it, put the
+    copy in its place, and start it: jobs that had not ended when the copy was made are run again.
     """
     try:
         from hasty.server.local_stack import foreground

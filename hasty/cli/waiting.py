@@ -72,7 +72,7 @@ def wait_for(client: Hasty, job: Job, timeout_s: float | None, *, as_json: bool)
     except WaitTimeout as error:
         if as_json:
             print_json(error.job)
-        say(f"{error}; it goes on, come back to it with: hasty wait {job.id}")
+        say(f"{error}; it continues; wait for it again with: hasty wait {job.id}")
         return WAIT_OVER
     if as_json:
         print_json(ended)
@@ -93,8 +93,8 @@ def _found(job: str, url: str | None, profile: str | None) -> Job:
 def _interrupted(job: Job) -> int:
     """Say that a job goes on, and how to come back to it; return the exit code."""
     click.echo(err=True)
-    say(f"the job goes on; come back to it with: hasty wait {job.id}")
-    say(f"or end it with: hasty cancel {job.id}")
+    say(f"the job continues; wait for it again with: hasty wait {job.id}")
+    say(f"or cancel it with: hasty cancel {job.id}")
     return INTERRUPTED
 
 

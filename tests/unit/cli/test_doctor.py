@@ -26,10 +26,10 @@ def test_nothing_is_wrong_with_what_is_well() -> None:
 @pytest.mark.parametrize(
     ("changed", "what", "todo"),
     [
-        ({"workers": []}, "no job-server is there", "start one"),
+        ({"workers": []}, "no job-server is running", "start one"),
         ({"workers": [WORKER, SILENT]}, "w-2 has been silent for 12 s, with 3 jobs", "HASTY_ACK_WAIT_S"),
-        ({"workers": [WORKER, OTHER]}, "several versions are served of greet", "deployment"),
-        ({"kinds": [replace(KIND, workers=())]}, "nobody serves greet", "HASTY_WORK"),
+        ({"workers": [WORKER, OTHER]}, "several versions are served at once: greet", "deployment"),
+        ({"kinds": [replace(KIND, workers=())]}, "no job-server serves greet", "HASTY_WORK"),
         (
             {"kinds": [replace(KIND, free_slots=0)], "overview": replace(OVERVIEW, unfinished=2)},
             "all places for greet are taken",

@@ -46,7 +46,7 @@ def test_jobs_that_may_be_meant_are_listed_to_choose_from(capsys: pytest.Capture
         resolve(client, "01a2")
     assert left.value.code == 2
     assert capsys.readouterr().err.splitlines() == [
-        "hasty: 01a2 may be 2 jobs; give more of the id:",
+        "hasty: 01a2 matches 2 jobs; give more of the id:",
         "  01a21cd1-0000-7000-8000-000000000000  finished  thumbnail  3 min ago",
         "  01a21cd1-0000-7000-8000-000000000001  queued    greet      4 min ago",
     ]
@@ -59,8 +59,8 @@ def test_at_most_ten_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         resolve(client, "01a2")
     first, *listed, last = capsys.readouterr().err.splitlines()
     assert (first, len(listed), last) == (
-        "hasty: 01a2 may be 37 jobs; give more of the id:",
+        "hasty: 01a2 matches 37 jobs; give more of the id:",
         NAMED,
-        "  and 27 more, older ones",
+        "  and 27 older ones",
     )
     assert resolve(client, "000000000036") == "01a21cd1-0000-7000-8000-000000000036"

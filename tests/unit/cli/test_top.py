@@ -27,7 +27,7 @@ def test_system_is_drawn() -> None:
     sleep = replace(KIND, name="sleep", versions=())
     text = text_of(Picture(OVERVIEW, [WORKER, silent], [KIND, sleep], [decoded(Job, RUNS)]))
     assert "7 accepted = 4 finished + 2 failed + 0 cancelled + 1 processing" in text
-    assert "to start p50 0.01 s, p95 0.02 s, p99 0.03 s; to end not known" in text
+    assert "to start p50 0.01 s, p95 0.02 s, p99 0.03 s; to end unknown" in text
     assert "━━━━━───── 50% [bold]half" in text
     assert ("sleep" in text, "silent" in text, "attempt 1 runs" in text) == (False, True, True)
 
