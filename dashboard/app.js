@@ -67,7 +67,7 @@ function go() {
 
 function freshness() {
   if (live.overview === null && !live.stale) return html`<span class="live">connecting</span>`;
-  if (live.stale) return html`<span class="live stale">${icon("warning")}no news for ${duration(Math.floor(live.ageMs / 1000))}</span>`;
+  if (live.stale) return html`<span class="live stale">${icon("warning")}no updates for ${duration(Math.floor(live.ageMs / 1000))}</span>`;
   return html`<span class="live on"><span class="dot" aria-hidden="true"></span>live</span>`;
 }
 
@@ -84,7 +84,7 @@ function frame() {
         <button type="button" class="quiet" aria-label="Keyboard help" @click=${help}>?</button>
       </div>
     </header>
-    ${live.stale ? html`<p class="notice bad band" role="status">${icon("warning")}The server has sent no news for ${duration(Math.floor(live.ageMs / 1000))}${live.overview ? ": what is shown is as old as that" : ""}. It is tried again by itself.</p>` : nothing}
+    ${live.stale ? html`<p class="notice bad band" role="status">${icon("warning")}The server has sent no updates for ${duration(Math.floor(live.ageMs / 1000))}${live.overview ? ": what is shown is that old" : ""}. Reconnecting automatically.</p>` : nothing}
     <main id="main" tabindex="-1" class=${live.stale ? "stale" : ""}>${page.view()}</main>
     <div id="announcements" class="hidden" role="status"></div>
     <dialog id="help" aria-labelledby="help-title"><form method="dialog"><h2 id="help-title">Keyboard</h2>

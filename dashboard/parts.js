@@ -40,8 +40,8 @@ function trouble(resource) {
   const { error } = resource;
   return html`<div class="notice bad" role="alert">${icon("warning")}
     <p><strong>${error.name === "unreachable" ? "No answer" : error.name}</strong>: ${error.message}.
-    ${resource.data === null ? "It is asked again by itself." : "What is shown is older."}</p>
-    <button type="button" @click=${() => resource.refresh({ forget: true })}>Ask again</button></div>`;
+    ${resource.data === null ? "Retrying automatically." : "What is shown is outdated."}</p>
+    <button type="button" @click=${() => resource.refresh({ forget: true })}>Try again</button></div>`;
 }
 
 export const empty = (title, body) => html`<div class="empty"><h2>${title}</h2>${body}</div>`;
@@ -85,7 +85,7 @@ export function announce(text) {
 
 /** Says that a page may not act, and what to do instead. */
 export const readOnly = () => (live.overview && !live.mayAct
-  ? html`<p class="notice">Browsers may only read here: jobs are cancelled and retried with curl, or after a start with <code>HASTY_UI=act</code>.</p>`
+  ? html`<p class="notice">Browsers may only read here: cancel and retry jobs with curl, or restart with <code>HASTY_UI=act</code>.</p>`
   : nothing);
 
 export const quantiles = (title, values) => html`<tr><th scope="row">${title}</th>

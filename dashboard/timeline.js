@@ -21,13 +21,13 @@ export function spans(job, list, now) {
     const at = Date.parse(event.at);
     if (event.event === "created") since = at;
     else if (event.event === "started") {
-      found.push({ from: since ?? at, to: at, word: "waits", tone: "waits" });
+      found.push({ from: since ?? at, to: at, word: "waiting", tone: "waits" });
       since = at;
       waits = false;
       attempt = event.attempt;
     } else if (event.event in ENDS) {
       // What sleeps is not said to have started when it has ended; what was cancelled may never have.
-      const unseen = event.event === "cancelled" ? "waits," : "waits and runs,";
+      const unseen = event.event === "cancelled" ? "waiting," : "waiting and running,";
       const tone = waits && event.event === "cancelled" ? "waits" : ENDS[event.event];
       found.push({ from: since ?? at, to: at, word: waits ? unseen : `attempt ${event.attempt || attempt}`, tone, ends: WORDS[event.event] });
       since = at;
@@ -35,11 +35,11 @@ export function spans(job, list, now) {
     }
   }
   if (job.status === "processing" && since !== null) {
-    const word = waits ? "waits" : `attempt ${job.attempt}`;
+    const word = waits ? "waiting" : `attempt ${job.attempt}`;
     found.push({ from: since, to: Math.max(now ?? since, since), word, tone: waits ? "waits" : "running", open: true });
   }
   // What took no time at all before a start says nothing.
-  return found.filter((span) => span.word !== "waits" || span.to - span.from >= 1 || found.length === 1);
+  return found.filter((span) => span.word !== "waiting" || span.to - span.from >= 1 || found.length === 1);
 }
 
 export function attempts(job, list) {
@@ -50,7 +50,7 @@ export function attempts(job, list) {
   const share = (ms) => ((ms / (to - from)) * 100).toFixed(2);
   const places = (span) => `margin-inline-start:${share(span.from - from)}%;inline-size:max(3px, ${share(span.to - span.from)}%)`;
   return html`<ol class="timeline">${found.map((span) => html`<li>
-      <span class="what">${span.word}${span.ends ? ` ${span.ends}`.replace(" attempt failed", " failed") : span.open ? ", goes on" : ""}</span>
+      <span class="what">${span.word}${span.ends ? ` ${span.ends}`.replace(" attempt failed", " failed") : span.open ? ", ongoing" : ""}</span>
       <span class="track" aria-hidden="true"><i class=${span.tone} .style=${places(span)}></i></span>
       <span class="took">${duration(Math.max(span.to - span.from, 0) / 1000)}</span></li>`)}</ol>
     <p class="scale" aria-hidden="true"><span>${clock(new Date(from).toISOString())}</span><span>${duration((to - from) / 1000)} in all</span></p>`;

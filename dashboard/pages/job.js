@@ -49,7 +49,7 @@ class JobPage {
 
   #view() {
     if (this.record.data === null && this.record.error?.status === 404) {
-      return html`<h1>Job</h1>${empty("There is no such job", html`<p>No job has the id <code>${this.id}</code>. Jobs that have ended are forgotten after some time. <a href="#/jobs">Show all jobs</a></p>`)}`;
+      return html`<h1>Job</h1>${empty("There is no such job", html`<p>No job has the id <code>${this.id}</code>. Ended jobs are deleted after some time. <a href="#/jobs">Show all jobs</a></p>`)}`;
     }
     return html`<p class="crumbs"><a href=${sessionStorage.getItem("list") ?? "#/jobs"}>Jobs</a></p>
       ${loaded(this.record, (data) => this.#job(data))}`;
@@ -83,11 +83,11 @@ class JobPage {
   #cancel(data) {
     confirm({
       title: "Cancel this job?",
-      body: "If it has not started, it never starts; if it runs, it is asked to stop. This cannot be taken back.",
+      body: "If it has not started, it never starts; if it is running, it is asked to stop. This cannot be undone.",
       action: "Cancel the job",
       run: () => this.#act(async () => {
         await post(`/v1/jobs/${data.id}/cancel`);
-        return "It is asked to stop.";
+        return "It was asked to stop.";
       }),
     });
   }

@@ -164,7 +164,7 @@ class Jobs {
       <button>Search</button>
       ${[...this.params.keys()].length ? html`<a class="button quiet" href="#/jobs">Clear</a>` : nothing}
     </form>
-    ${this.params.get("batch") ? html`<p class="note">Of the batch <code>${this.params.get("batch")}</code> <button type="button" class="quiet" @click=${() => this.#set("batch", "")}>All jobs</button></p>` : nothing}`;
+    ${this.params.get("batch") ? html`<p class="note">In batch <code>${this.params.get("batch")}</code> <button type="button" class="quiet" @click=${() => this.#set("batch", "")}>All jobs</button></p>` : nothing}`;
   }
 
   // -- acting on many -----------------------------------------------------------------------------------------------
@@ -186,16 +186,16 @@ class Jobs {
     const chosen = this.rows.filter((job) => this.chosen.has(job.id));
     const open = chosen.filter((job) => job.status === "processing");
     const ended = chosen.filter((job) => job.status !== "processing");
-    return html`<div class="bar"><span>${plural(chosen.length, "job")} chosen</span>
+    return html`<div class="bar"><span>${plural(chosen.length, "job")} selected</span>
       <button type="button" ?disabled=${!open.length} @click=${() => this.#ask("cancel", "Cancel", open)}>Cancel ${count(open.length)}</button>
       <button type="button" ?disabled=${!ended.length} @click=${() => this.#ask("retry", "Retry", ended)}>Retry ${count(ended.length)}</button>
-      ${chosen.length < this.rows.length ? html`<button type="button" class="quiet" @click=${() => this.#chooseAll(true)}>Choose all</button>` : nothing}
-      <button type="button" class="quiet" @click=${() => this.#chooseAll(false)}>Choose none</button></div>`;
+      ${chosen.length < this.rows.length ? html`<button type="button" class="quiet" @click=${() => this.#chooseAll(true)}>Select all</button>` : nothing}
+      <button type="button" class="quiet" @click=${() => this.#chooseAll(false)}>Select none</button></div>`;
   }
 
   #ask(action, title, of) {
     const body = action === "cancel"
-      ? "What has not started never starts; what runs is asked to stop. This cannot be taken back."
+      ? "Jobs that have not started never start; running ones are asked to stop. This cannot be undone."
       : "Each becomes a new job with the same input.";
     const what = `${title} ${plural(of.length, "job")}`;
     confirm({ title: `${what}?`, body, action: what, typed: of.length, run: () => this.#run(action, of) });
@@ -220,7 +220,7 @@ class Jobs {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, work));
-    const not = [...refused].map(([why, times]) => `; ${count(times)} not: ${why}`).join("");
+    const not = [...refused].map(([why, times]) => `; ${count(times)} refused: ${why}`).join("");
     this.doing = `${count(well)} of ${plural(of.length, "job")} ${done}${not}`;
     announce(this.doing);
     this.newest.refresh({ forget: true });
@@ -238,14 +238,14 @@ class Jobs {
   #table() {
     const all = this.chosen.size > 0 && this.rows.every((job) => this.chosen.has(job.id));
     return html`<table class="jobs"><caption class="hidden">Jobs, newest first</caption><thead><tr>
-      ${live.mayAct ? html`<th scope="col" class="choice"><input type="checkbox" aria-label="Choose all that are shown" .checked=${all} @change=${(event) => this.#chooseAll(event.target.checked)}></th>` : nothing}
+      ${live.mayAct ? html`<th scope="col" class="choice"><input type="checkbox" aria-label="Select all shown" .checked=${all} @change=${(event) => this.#chooseAll(event.target.checked)}></th>` : nothing}
       <th scope="col">Job</th><th scope="col">Kind</th><th scope="col">Status</th><th scope="col">Key</th><th scope="col">Attempt</th><th scope="col">Created</th><th scope="col">Why</th></tr></thead>
       <tbody>${repeat(this.rows, (job) => job.id, (job) => this.#row(job))}</tbody></table>`;
   }
 
   #row(job) {
     return html`<tr data-href=${`#/jobs/${job.id}`}>
-      ${live.mayAct ? html`<td class="choice"><input type="checkbox" aria-label=${`Choose ${job.id}`} .checked=${this.chosen.has(job.id)} @change=${(event) => this.#choose(job.id, event.target.checked)}></td>` : nothing}
+      ${live.mayAct ? html`<td class="choice"><input type="checkbox" aria-label=${`Select ${job.id}`} .checked=${this.chosen.has(job.id)} @change=${(event) => this.#choose(job.id, event.target.checked)}></td>` : nothing}
       <td data-label="Job"><a href=${`#/jobs/${job.id}`} title=${job.id}>${shortId(job.id)}</a></td>
       <td data-label="Kind">${job.kind}</td>
       <td data-label="Status">${status(job)}</td>
@@ -264,10 +264,10 @@ class Jobs {
   }
 
   #nothing() {
-    if (this.searchedTo) return empty("None found yet", html`<p>Among the newest jobs there is none like this. Older ones can be searched.</p>`);
-    if ([...this.params.keys()].length) return empty("No job is like this", html`<p>No stored job fits all of these filters. <a href="#/jobs">Show all jobs</a></p>`);
+    if (this.searchedTo) return empty("None found yet", html`<p>None of the newest jobs matches. Older ones can be searched.</p>`);
+    if ([...this.params.keys()].length) return empty("No matching jobs", html`<p>No stored job matches all of these filters. <a href="#/jobs">Show all jobs</a></p>`);
     const kinds = this.kinds.data?.data ?? [];
     const kind = kinds.find((one) => one.workers.length && !("object_id" in (one.input_schema.properties ?? {}))) ?? kinds[0];
-    return empty("No jobs yet", html`<p>Post the first one:</p>${kind ? command(submitCommand(kind)) : nothing}<p>It appears here by itself.</p>`);
+    return empty("No jobs yet", html`<p>Post the first one:</p>${kind ? command(submitCommand(kind)) : nothing}<p>It appears here automatically.</p>`);
   }
 }

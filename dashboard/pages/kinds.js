@@ -10,9 +10,9 @@ export function kinds({ draw }) {
   list.refresh();
   return {
     tick: () => list.every(3000),
-    view: () => html`<h1>Kinds</h1><p class="note">What jobs can do here, as job-servers have announced it.</p>
+    view: () => html`<h1>Kinds</h1><p class="note">The kinds of jobs that job-servers have announced.</p>
       ${loaded(list, ({ data }) => html`<ul class="kinds">${data.map(kind)}</ul>
-        ${data.length === 1 ? html`<div class="empty"><h2>Add a handler of your own</h2><p>Write a function into tasks.py, and start with it:</p>${command("make up WORK=tasks.py")}</div>` : nothing}`)}`,
+        ${data.length === 1 ? html`<div class="empty"><h2>Add a handler of your own</h2><p>Write a function in tasks.py, and start Hasty with it:</p>${command("make up WORK=tasks.py")}</div>` : nothing}`)}`,
   };
 }
 

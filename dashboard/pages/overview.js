@@ -17,10 +17,10 @@ function page(now, workers) {
   return html`<h1 class="hidden">Overview</h1>
     ${verdict(now)}
     <dl class="figures">
-      ${figure("accepted", `${(now.accepted / now.span_s).toFixed(1)} /s`, "on average in the last minute")}
+      ${figure("accepted", `${(now.accepted / now.span_s).toFixed(1)} /s`, "on average over the last minute")}
       ${figure("in flight", `${count(now.unfinished)}${now.unfinished >= 10000 ? "+" : ""}`, "accepted and not ended")}
-      ${figure("running", count(now.running), `${count(now.free_slots)} places are free`)}
-      ${figure("workers", count(now.workers), now.silent_workers ? `${now.silent_workers} silent` : "all are heard")}
+      ${figure("running", count(now.running), plural(now.free_slots, "free place"))}
+      ${figure("workers", count(now.workers), now.silent_workers ? `${now.silent_workers} silent` : "all are reporting")}
     </dl>
     <div class="columns">${rates(now)}${depth()}</div>
     <div class="columns">${latencies(now)}${ledger(now)}</div>
@@ -38,7 +38,7 @@ function rates({ seconds }) {
   const ago = seconds.map((_, n) => n - seconds.length);
   return chart({
     title: "Accepted and ended per second",
-    note: `Ended: of the jobs accepted in the last ${seconds.length === LONG_S ? "minute" : plural(seconds.length, "second")}.`,
+    note: `Ended: only jobs accepted in the last ${seconds.length === LONG_S ? "minute" : plural(seconds.length, "second")}.`,
     series: [{ label: "accepted", color: "accent", fill: true }, { label: "ended", color: "good", line: "dashed" }],
     columns: [ago, seconds.map(([accepted]) => accepted), seconds.map(([, ended]) => ended)],
     format: (value) => `−${-value} s`,
@@ -65,12 +65,12 @@ function depth() {
 const latencies = (now) => html`<section class="card"><h2>How long jobs take</h2>
   <table class="plain"><thead><tr><th scope="col">of the last minute's jobs</th><th scope="col" class="number">p50</th><th scope="col" class="number">p95</th><th scope="col" class="number">p99</th></tr></thead>
   <tbody>${quantiles("to their start", now.to_start_s)}${quantiles("to their end", now.to_end_s)}</tbody></table>
-  <p class="note">From the moment a job was accepted: half, 95 % and 99 % of them took at most so long. The start is known of handlers' jobs.</p></section>`;
+  <p class="note">Measured from acceptance: half, 95 % and 99 % of the jobs took at most this long. The start is known only for handlers' jobs.</p></section>`;
 
 function ledger(now) {
   const right = now.finished + now.failed + now.cancelled + now.processing;
   const part = (name, value, tone = "") => html`<div class=${tone}><dt>${name}</dt><dd>${count(value)}</dd></div>`;
   return html`<section class="card"><h2>Ledger of the last ${now.span_s < 59 ? duration(now.span_s) : "minute"}</h2>
     <dl class="ledger">${part("accepted", now.accepted)}<span aria-hidden="true">=</span>${part("finished", now.finished, "good")}<span aria-hidden="true">+</span>${part("failed", now.failed, now.failed ? "bad" : "")}<span aria-hidden="true">+</span>${part("cancelled", now.cancelled)}<span aria-hidden="true">+</span>${part("in flight", now.processing)}</dl>
-    <p class="note">${right === now.accepted ? "It adds up: no job is missing." : `It does not add up: ${count(right)} are known.`}${now.sampled ? " More were accepted than are looked at; these are the newest." : ""}</p></section>`;
+    <p class="note">${right === now.accepted ? "It adds up: no job is missing." : `It does not add up: ${count(right)} are accounted for.`}${now.sampled ? " More were accepted than are counted here; these are the newest." : ""}</p></section>`;
 }

@@ -74,7 +74,7 @@ async def dialogs(folder: Path, page: Page, job: str, look: str) -> None:
     await page.goto(f"{page.url.partition('#')[0]}#/jobs")
     # A phone shows no head of the table.
     await page.locator("td.choice input").first.check()
-    await page.get_by_role("button", name="Choose all").click()
+    await page.get_by_role("button", name="Select all").click()
     await page.screenshot(path=folder / f"jobs-chosen-{look}.png")
     await page.get_by_role("button", name="Cancel ").click()
     await page.screenshot(path=folder / f"dialog-cancel-many-{look}.png")

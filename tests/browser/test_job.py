@@ -43,9 +43,9 @@ async def test_job_that_sleeps_is_followed_to_its_end(watch: Watched, world: Wor
     page = await watch.open(f"#/jobs/{posted.json()['message']['job_id']}")
     await expect(page.locator(".title .status")).to_have_text("running")
     await expect(page.locator(".why-now")).to_contain_text("attempt 1 of 1 runs on")
-    await expect(page.locator(".timeline .what").last).to_have_text("attempt 1, goes on")
+    await expect(page.locator(".timeline .what").last).to_have_text("attempt 1, ongoing")
     await expect(page.locator(".title .status")).to_have_text("finished", timeout=60_000)
-    await expect(page.locator(".timeline .what")).to_have_text("waits and runs, finished")
+    await expect(page.locator(".timeline .what")).to_have_text("waiting and running, finished")
     await page.get_by_text("All events").click()
     assert await page.locator("details thead th.number").all_inner_texts() == ["Attempt", "Run"]
 

@@ -105,7 +105,7 @@ async def test_many_are_cancelled_and_retried_by_a_typed_count(watch: Watched, w
     ids = await made(world, 3, "bulk")
     page = await watch.open("#/jobs?label=bulk")
     await expect(page.locator("tr[data-href]")).to_have_count(3)
-    await page.get_by_label("Choose all that are shown").check()
+    await page.get_by_label("Select all shown").check()
     await page.get_by_role("button", name="Cancel 3").click()
     act = page.locator("#confirm button.act")
     await expect(act).to_be_disabled()
@@ -118,7 +118,7 @@ async def test_many_are_cancelled_and_retried_by_a_typed_count(watch: Watched, w
     await expect(page.locator("tr[data-href] .status.cancelled")).to_have_count(3)
 
     await page.get_by_role("button", name="Close").last.click()
-    await page.get_by_label("Choose all that are shown").check()
+    await page.get_by_label("Select all shown").check()
     await page.get_by_role("button", name="Retry 3").click()
     await page.locator("#confirm input").fill("3")
     await act.click()

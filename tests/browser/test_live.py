@@ -76,7 +76,7 @@ async def test_page_is_right_again_after_the_server_was_away(browser: Browser, q
         await page.locator(".workers li").first.wait_for()
         # Killed, it would be back before anybody notices.
         await api_server.terminate()
-        await expect(page.locator(".live.stale")).to_contain_text("no news for", timeout=20_000)
+        await expect(page.locator(".live.stale")).to_contain_text("no updates for", timeout=20_000)
         await expect(page.locator("main.stale")).to_be_visible()
         await watch.accessible()
         await api_server.start()
