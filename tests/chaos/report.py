@@ -56,35 +56,35 @@ def _totals(runs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any
         *wrapped(
             """What Hasty promises, whatever crashes: every accepted job gets exactly one outcome (the invariants
             I1 to I12, as `checker.py` and `turns.py` in `tests/chaos` judge them). This page is written by
-            `python -m tests.chaos report` from the results of runs that are kept in `docs/faults/`; no figure in it was
+            `python -m tests.chaos report` from the results of the runs kept in `docs/faults/`; no figure in it was
             typed by hand."""
         ),
         *wrapped(
             f"""**{sums["faults"]:,} faults of {len(kinds)} kinds were injected into running systems while they
             accepted {sums["accepted"]:,} jobs: {sums["violations"]:,} violations.** {sums["tasks"]:,} of these jobs
-            were for handlers of every way of running: {sums["turns"]:,} turns in {sums["runs"]:,} runs, with
-            {sums["failed"]:,} failures that were meant to be, and {sums["cancels"]:,} cancellations."""
+            were for handlers (async, thread, process and command): {sums["turns"]:,} turns in {sums["runs"]:,} runs,
+            with {sums["failed"]:,} intended failures, and {sums["cancels"]:,} cancellations."""
         ),
         *wrapped(
-            f"""These are the runs of the code as it is, with handlers. Before the latest finding was fixed there were
+            f"""These are the runs of the current code, with handlers. Before the latest finding was fixed, there were
             {earlier["faults"]:,} faults and {earlier["accepted"]:,} accepted jobs, most of them before there were
-            handlers, with {earlier["violations"]:,} violations, told below."""
+            handlers, with {earlier["violations"]:,} violations, listed below."""
         )
         * bool(before),
         *wrapped(
             f"""{sums["unanswered"]:,} requests got no answer or a 5xx, {sums["refused"]:,} were refused within the
             cooldown. {sums["again"]:,} jobs were delivered more than once before their outcome was recorded, so that
-            their work may have run twice, which is allowed. Callers looked at jobs {sums["looks"]:,} times meanwhile.
-            {sums["journalled"]:,} writes were read off the wire to the databases, each with its demand for the
-            journal."""
+            their work may have run twice, which is allowed. Meanwhile, callers read jobs {sums["looks"]:,} times.
+            {sums["journalled"]:,} writes were captured on the connections to the databases, each of which asked for
+            the journal."""
         ),
         *wrapped(
-            """A run is a stack of its own (`local_stack`: real processes, with a TCP proxy on each link) under steady
-            load by HTTP. When all faults have healed, the checker reads both databases, the broker's consumers, the
-            metrics and logs of every process, the history of all requests, and what handlers noted of their own runs:
-            begin and end, with job, attempt, run and process. It objects when a safeguard is removed: see
-            `tests/faults/long/test_mutations.py`. A run is repeated by its command, given below; its seed decides the
-            order of the faults, their targets and their lengths."""
+            """Each run has its own stack (`local_stack`: real processes, with a TCP proxy on each link) under steady
+            HTTP load. When all faults have healed, the checker reads both databases, the broker's consumers, the
+            metrics and logs of every process, the history of all requests, and what handlers recorded about their
+            own runs: start and end, with job, attempt, run and process. It reports a violation when a safeguard is
+            removed: see `tests/faults/long/test_mutations.py`. To repeat a run, use its command below; its seed
+            decides the order of the faults, their targets and their lengths."""
         ),
     ]
 
@@ -94,13 +94,13 @@ def _matrix(latest: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, A
         "## The matrix",
         "",
         *wrapped(
-            """*Injected*: how often it happened for certain (a crash point that nothing came by is not counted), in the
-            runs of the code as it is and in all. The other columns are about all runs, those of earlier code
-            included; what was violated in these is told below. *In flight*: jobs accepted and not yet terminal at that
-            moment, on average and at most. *Again*: jobs in flight
-            that were delivered more than once; in runs with several faults side by side, each of them counts these.
-            *Recovery*: seconds from the healing to the last outcome of all jobs accepted before it, from the runs that
-            inject one fault at a time. It includes what the settings below say, above all the acknowledgement wait."""
+            """*Injected*: how often the fault certainly happened (a crash point that was never reached is not counted),
+            in the runs of the current code; *in all*: in all runs. The other columns cover all runs, including those of
+            earlier code, whose violations are listed below. *In flight*: jobs accepted and not yet terminal at that
+            moment, on average and at most. *Again*: jobs in flight that were delivered more than once; in runs with
+            several faults at a time, each fault counts them. *Recovery*: seconds from the healing to the last outcome
+            of all jobs accepted before it, from the runs that inject one fault at a time. It includes the times set
+            below, above all the ack wait."""
         ),
         "| fault | what happens | injected | in all | in flight | again | recovery p50 | p99 | max |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -149,8 +149,8 @@ def _at_rest(runs: Sequence[Mapping[str, Any]]) -> list[str]:
         "## At rest",
         "",
         *wrapped(
-            """What each service held after four seconds of load, and at the end of the run, when all had healed. A
-            process that was started again since has the same name."""
+            """What each service held after four seconds of load, and at the end of the run, when all faults had healed.
+            A restarted process keeps its name."""
         ),
         "| seed | process | exits | memory, MiB | descriptors | tasks |",
         "| ---: | --- | ---: | ---: | ---: | ---: |",
@@ -170,8 +170,8 @@ def _recovery(recovery: Mapping[str, Any] | None) -> list[str]:
         "## Recovery with default settings",
         "",
         *wrapped(
-            f"""Apart from `HASTY_ACK_WAIT_S={recovery["ack_wait_s"]}`; in seconds, each measured {recovery["times"]}
-            times on one stack with one api-server and two job-servers, by `python -m tests.chaos recovery`."""
+            f"""Except for `HASTY_ACK_WAIT_S={recovery["ack_wait_s"]}`. Seconds, each measured {recovery["times"]} times
+            on one stack with one api-server and two job-servers, by `python -m tests.chaos recovery`."""
         ),
         "| | promised | p50 | max |",
         "| --- | ---: | ---: | ---: |",
@@ -183,58 +183,60 @@ def _recovery(recovery: Mapping[str, Any] | None) -> list[str]:
 
 
 _FOUND: Final = (
-    """A broker slower than one ping made a service deaf: nats-py's reader died of the late PONG, and only the watchdog
-    ended it. Fixed; `test_a_late_answer_to_a_ping_does_no_harm` in `tests/faults/long/test_self_healing.py`.""",
-    """A message was dead-lettered twice, under two keys, when the word that it was dealt with was lost. Fixed;
+    """When the broker answered a ping late, a service stopped receiving: nats-py's reader died of the late PONG, and
+    only the watchdog ended the process. Fixed; `test_a_late_answer_to_a_ping_does_no_harm` in
+    `tests/faults/long/test_self_healing.py`.""",
+    """A message was dead-lettered twice, under two keys, when its acknowledgement was lost. Fixed;
     `tests/faults/test_model.py`, and the invariant I7 in each run.""",
-    """An api-server left with exit code 1 when the stream was deleted just before it looked after a consumer. Fixed;
+    """An api-server exited with code 1 when the stream was deleted just before it checked a consumer. Fixed;
     `test_stream_that_vanishes_during_the_check_is_no_conflict` in `tests/wire/test_nats.py`.""",
-    """A probe that a leaving job-server could not answer in time was logged by uvicorn as an exception. Fixed: the
-  process gives such an answer the time that a probe's check may take (`PROBE_GRACE_S` in `job_server/__main__.py`).""",
-    """A job that ran for long was dispatched as if for the first time, when its first publish had not been confirmed or
-    its api-server was lost. Fixed; `test_running_job_is_never_dispatched_as_new` in
+    """A probe that a stopping job-server could not answer in time was logged by uvicorn as an exception. Fixed: the
+    process allows such an answer the time that a probe's check may take (`PROBE_GRACE_S` in
+    `job_server/__main__.py`).""",
+    """A long-running job was dispatched as if for the first time, when its first publish had not been confirmed or its
+    api-server was lost. Fixed; `test_running_job_is_never_dispatched_as_new` in
     `tests/unit/api_server/test_outbox.py`.""",
-    """An attempt that was due waited because the one before it was said to run. Fixed;
+    """An attempt that was due waited because the previous one was still reported as running. Fixed;
     `test_only_the_turn_that_is_said_to_run_runs` in `tests/unit/api_server/test_workers.py`.""",
-    """A turn that ended while its second delivery was looked up in a slow database ran again, as if for the first
+    """A turn that ended while its second delivery was being looked up in a slow database ran again, as if for the first
     time. Fixed; `test_turn_that_ends_during_its_look_up_is_not_run_again` in
     `tests/unit/job_server/test_handler_turns.py`.""",
-    """A service exited when it wrote to a connection to the broker that had been cut a moment ago: uvloop raises what
-    is no connection error. Fixed; `test_connection_that_was_just_cut_is_unavailable` in `tests/wire/test_nats.py`.""",
-    """A consumer that was deleted and made anew counts deliveries from 1, so that a turn that was running ran again as
-    if for the first time, at last only where a job-server had just started. Fixed: it is made anew two seconds later;
+    """A service exited when it wrote to a broker connection that had just been cut: uvloop raises an error that is not
+    a connection error. Fixed; `test_connection_that_was_just_cut_is_unavailable` in `tests/wire/test_nats.py`.""",
+    """A recreated consumer counts deliveries from 1, so a running turn ran again as if for the first time, in the end
+    only in a job-server that had just started. Fixed: the consumer is recreated two seconds later;
     `test_a_consumer_that_was_deleted_comes_back_under_its_reader` in `tests/wire/test_nats.py`.""",
     """A turn whose publish got no answer was done and acknowledged, and then the broker restarted and forgot the
-    message's id: the repeated publish made a message that looked like a first one, so that `ctx.run` was 1 in a second
-    run. Fixed; `test_repeated_first_publish_tells_that_it_may_be_one` in `tests/unit/api_server/test_outbox.py`, and
-    those after it.""",
-    """As it is meant: where the broker is restarted or its disk is filled every few seconds, on a machine with twenty
-    times the load that it can bear, services left with 70, because their connection was silent for four seconds while
-    the broker answered others, and were started again (I8, in one run of these two kinds alone).""",
-    """As it is meant: a job that runs alone, after its child died again and again, and whose child is then killed from
-    outside, fails as `lost` though it did nothing (I12, in one run of those kinds alone that harm processes).""",
-    """On a machine with ten times the load that it can bear, acknowledgements were late, turns came for the fourth time
-    and ran alone, and each of them cost the start of a process: three job-servers had sixty children. Fixed;
+    message id: the repeated publish made a message that looked like a first one, so `ctx.run` was 1 in a second run.
+    Fixed; `test_repeated_first_publish_tells_that_it_may_be_one` in `tests/unit/api_server/test_outbox.py`, and those
+    after it.""",
+    """By design: when the broker was restarted or its disk filled every few seconds, on a machine with twenty times the
+    load it can handle, services exited with 70, because their connection was silent for four seconds while the broker
+    answered others, and were restarted (I8, in one run of only these two kinds).""",
+    """By design: a job that runs alone after its child died repeatedly, and whose child is then killed from outside,
+    fails as `lost` although it did nothing wrong (I12, in one run of only the kinds that harm processes).""",
+    """On a machine with ten times the load it can handle, acknowledgements were late, turns were delivered a fourth
+    time and ran alone, and each of them started a process: three job-servers had sixty children. Fixed;
     `test_few_children_for_single_runs_start_at_once` in `tests/execution/test_faults.py`.""",
-    """A service that stopped while two reconnections to the broker ran logged the traceback of one of them (I8). Fixed;
+    """A service that stopped during two reconnections to the broker logged the traceback of one of them (I8). Fixed;
     `test_a_replaced_reconnection_breaks_no_other` in `tests/wire/test_nats.py`.""",
-    """A fork of a handler wrote asyncio's "Task was destroyed but it is pending!" for each of its neighbours, which the
-    job-server logs as a handler's output (I8). Fixed; `test_fork_leaves_its_neighbours_in_silence` in
+    """A fork of a handler wrote asyncio's "Task was destroyed but it is pending!" for each other run in its process,
+    which the job-server logs as a handler's output (I8). Fixed; `test_fork_leaves_its_neighbours_in_silence` in
     `tests/execution/test_forks.py`.""",
-    """A broker that was killed while a turn's first run went on, and was back within two seconds, had forgotten that it
-    had delivered the turn, and delivered it as if for the first time: `ctx.run` was 1 in a second run (I11). Fixed:
-    what was stored before a connection was lost is looked up; `test_later_delivery_is_looked_up_first` in
+    """A broker that was killed during a turn's first run, and was back within two seconds, had forgotten that it had
+    delivered the turn, and delivered it as if for the first time: `ctx.run` was 1 in a second run (I11). Fixed: turns
+    stored before a lost connection are looked up; `test_later_delivery_is_looked_up_first` in
     `tests/unit/job_server/test_job_service.py`.""",
-    """An api-server that was started while its database was restarted got its first answer about the time two seconds
-    late, and was 1.15 s ahead until the next one: cooldowns and the start of attempts that waited were decided by that
-    (I4, I9). Fixed; `test_first_reading_is_the_quickest_of_some` in `tests/unit/test_clock.py`.""",
-    """Eleven objections were the tester's own mistakes, and are corrected: the checker compared times of two processes
-    to the millisecond (I4, I9), did not expect a process that is ended while it starts to end by the signal (I8), and
-    did not know that a turn which a fault has had dispatched again has two messages until it ends (I11); the fault
-    "kind in two versions" took the next version away before the jobs had ended that nobody else understands (I1, I6);
-    and the faults that publish messages again expected no second dead letter of one that meant nothing (I7).""",
+    """An api-server started during a restart of its database got its first reading of the time two seconds late, and
+    was 1.15 s ahead until the next one, which affected cooldowns and the start of waiting attempts (I4, I9). Fixed;
+    `test_first_reading_is_the_quickest_of_some` in `tests/unit/test_clock.py`.""",
+    """Eleven reported violations were mistakes of the tests, since corrected: the checker compared times of two
+    processes to the millisecond (I4, I9), did not expect that a process stopped during startup ends by the signal (I8),
+    and did not know that a turn dispatched again because of a fault has two messages until it ends (I11); the fault
+    "kind in two versions" removed the next version before the jobs had ended that only this version understands (I1,
+    I6); and the faults that publish messages again expected no second dead letter for a malformed one (I7).""",
 )
-"""What chaos runs found in the mechanism, and the test that keeps it."""
+"""What chaos runs found in the mechanism, and the test that guards each fix."""
 
 
 def _findings(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -268,7 +270,7 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = [
         "## The runs",
         "",
-        "| command | at (UTC) | seconds | side by side | faults | accepted | violations |",
+        "| command | at (UTC) | seconds | at a time | faults | accepted | violations |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for run in runs:

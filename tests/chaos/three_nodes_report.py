@@ -41,8 +41,8 @@ def section(kept: Mapping[str, Any] | None) -> list[str]:
             f"""A pause is the longest time in which no job reached its outcome, in seconds, under {kept["rate"]:g} jobs
             a second; each measured {times} times by `python -m tests.chaos three-nodes`. Two api-servers, two
             job-servers and three nats-servers with `sync_interval: always`, all on the machine below. Jobs are accepted
-            during every pause. After each fault the checker found every accepted job with exactly one outcome, nothing
-            pending and no process of the services ended; `make test-faults` checks the same. Settings: {settings}."""
+            during every pause. After each fault, the checker found exactly one outcome for every accepted job, nothing
+            pending, and no exited service process; `make test-faults` checks the same. Settings: {settings}."""
         ),
         "| | what happens | p50 | max |",
         "| --- | --- | ---: | ---: |",
