@@ -130,7 +130,7 @@ def why(record: JobRecord, now: datetime, around: Circumstances) -> str:
         case Phase.RUNNING if around.run is not None:
             return _running(job, around, around.run)
         case Phase.SCHEDULED:
-            return f"it starts in {_ahead(record, now)}, as was asked for"
+            return f"it starts in {_ahead(record, now)}, as requested"
         case Phase.RETRYING:
             return f"next attempt in {_ahead(record, now)}{_last(record)}"
         case _:
@@ -205,7 +205,11 @@ def _outcome(record: JobRecord) -> str:
     when = ""
     if record.ended_at is not None:
         took_s = (record.ended_at - job.created_at).total_seconds()
-        when = f" {took_s * 1000:.0f} ms after it came" if 0 <= took_s < 1 else f" {took_s:.1f} s after it came"
+        when = (
+            f" {took_s * 1000:.0f} ms after it was accepted"
+            if 0 <= took_s < 1
+            else f" {took_s:.1f} s after it was accepted"
+        )
     if failure is None:
         return f"it was {job.status.value}{when}" if job.status is Status.CANCELLED else f"it {job.status.value}{when}"
     return f"it {job.status.value}{when}: {named(failure)}"

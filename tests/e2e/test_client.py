@@ -78,7 +78,7 @@ async def test_options_are_those_of_the_job(client: AsyncHasty) -> None:
     assert (first.id, first.phase, first.labels, first.attempts) == (second.id, "scheduled", ("later", "x"), 7)
     with pytest.raises(IdempotencyMismatch):
         await made.submit(greet, name="Bob")
-    with pytest.raises(WaitTimeout, match="as was asked for") as caught:
+    with pytest.raises(WaitTimeout, match="as requested") as caught:
         await client.wait(first, timeout_s=1)
     assert caught.value.job.id == first.id
     with pytest.raises(StillProcessing):

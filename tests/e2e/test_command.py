@@ -122,7 +122,7 @@ async def test_jobs_are_repeated_and_explained(hasty: Command, client: AsyncHast
     again = await hasty.run("retry", late.id, job.id, "--json")
     assert (again.code, json.loads(again.out)["retry_of"], late.id in again.err) == (1, job.id, True)
     why = await hasty.run("why", late.id)
-    assert (why.code, "as was asked for" in why.out, "created" in why.out) == (0, True, True)
+    assert (why.code, "as requested" in why.out, "created" in why.out) == (0, True, True)
     told = json.loads((await hasty.run("why", job.id, "--json")).out)
     assert [event["event"] for event in told["timeline"]] == ["created", "started", "finished"]
     await client.cancel(late)

@@ -364,7 +364,7 @@ async def said(world: World, job_id: str, what: str) -> Any:
 async def test_why_follows_a_job_through_its_life(world: World) -> None:
     """Scheduled, running, silent, and no worker at all: each on a running system, at both api-servers."""
     late = (await world.post("late", delay_s=3600)).json()["id"]
-    await said(world, late, r"it starts in \d+ min, as was asked for")
+    await said(world, late, r"it starts in \d+ min, as requested")
     hanging = (await world.post("hang")).json()["id"]
     await said(world, hanging, r"attempt 1 of 3 runs on a-worker for \d+ s of at most 60 min, last sign 0\.\d s ago")
     world.worker.taking = False  # in time: what it has asked the broker for may still come for some seconds

@@ -36,7 +36,7 @@ def record(job: Job = JOB, due_s: float = 180, *history: PastTurn) -> JobRecord:
 
 
 def ended(status: Status, report: Report | None = None) -> JobRecord:
-    """A job that has ended two seconds after it came."""
+    """A job that has ended two seconds after it was accepted."""
     return JobRecord(replace(JOB, status=status), None, NOON + 2 * SECOND, report, ())
 
 
@@ -132,17 +132,21 @@ def test_only_a_time_ahead_is_shown_as_due() -> None:
             replace(IDLE, owner_gone_s=12),
             "the api-server that took it has been gone for 12 s; another one hands it over soon",
         ),
-        (SCHEDULED, IDLE, "it starts in 41 s, as was asked for"),
+        (SCHEDULED, IDLE, "it starts in 41 s, as requested"),
         (RETRYING, IDLE, "next attempt in 41 s; the last one ended with HTTPError: 503 from there"),
         (CANCELLING, replace(IDLE, run=RUNNING), "it was asked to stop 3 s ago, and still runs on w-7"),
-        (ended(Status.FINISHED), IDLE, "it finished 2.0 s after it came"),
-        (replace(ended(Status.FINISHED), ended_at=NOON + 0.018 * SECOND), IDLE, "it finished 18 ms after it came"),
-        (ended(Status.CANCELLED), IDLE, "it was cancelled 2.0 s after it came"),
-        (ended(Status.FAILED, FAILED), IDLE, "it failed 2.0 s after it came: HTTPError: 503 from there"),
+        (ended(Status.FINISHED), IDLE, "it finished 2.0 s after it was accepted"),
+        (
+            replace(ended(Status.FINISHED), ended_at=NOON + 0.018 * SECOND),
+            IDLE,
+            "it finished 18 ms after it was accepted",
+        ),
+        (ended(Status.CANCELLED), IDLE, "it was cancelled 2.0 s after it was accepted"),
+        (ended(Status.FAILED, FAILED), IDLE, "it failed 2.0 s after it was accepted: HTTPError: 503 from there"),
         (
             ended(Status.FAILED, replace(FAILED, failure=Failure(Reason.LOST))),
             IDLE,
-            "it failed 2.0 s after it came: lost",
+            "it failed 2.0 s after it was accepted: lost",
         ),
     ],
 )
