@@ -205,11 +205,8 @@ def _outcome(record: JobRecord) -> str:
     when = ""
     if record.ended_at is not None:
         took_s = (record.ended_at - job.created_at).total_seconds()
-        when = (
-            f" {took_s * 1000:.0f} ms after it was accepted"
-            if 0 <= took_s < 1
-            else f" {took_s:.1f} s after it was accepted"
-        )
+        took = f"{took_s * 1000:.0f} ms" if 0 <= took_s < 1 else f"{took_s:.1f} s"
+        when = f" {took} after it was accepted"
     if failure is None:
         return f"it was {job.status.value}{when}" if job.status is Status.CANCELLED else f"it {job.status.value}{when}"
     return f"it {job.status.value}{when}: {named(failure)}"
