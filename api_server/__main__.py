@@ -21,6 +21,7 @@ from api_server.http.answers import Shortcuts
 from api_server.http.app import make_app
 from api_server.http.browsers import Access, hosts_of
 from api_server.http.contract import Contract
+from api_server.http.problems import unreadable
 from api_server.http.streams import Streams
 from api_server.http.v1 import V1
 from api_server.http.v1_batches import BatchRequests
@@ -237,6 +238,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
             HttpServer.running(
                 make_app(contract, probes, v1, Access(settings.ui, hosts_of(settings.ui_hosts))),
                 shortcut=Shortcuts(contract, v1),
+                refuse=unreadable,
                 host=settings.bind_host,
                 port=settings.bind_port,
                 drain_s=DRAIN_S,

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 from collections.abc import Awaitable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi.exceptions import RequestValidationError
@@ -25,12 +27,14 @@ from api_server.errors import (
 )
 from api_server.http.answers import BodyTooLarge, ErrorTable, response_of
 from hasty.server.mongo import StoreUnavailable
-from hasty.server.runtime.answer import Answer
+from hasty.server.runtime.answer import Answer, refusal
 from hasty.server.runtime.batching import Overloaded
 
 PROBLEM_JSON: Final = "application/problem+json"
 TYPE: Final = "urn:hasty:problem:"
 """What every `type` begins with; docs/api.md describes each."""
+
+_V1: Final = re.compile(rb"/v1(/|[?]|$)")
 
 TRY_AGAIN: Final = {"retry-after": "1"}
 
@@ -85,6 +89,13 @@ def problem(name: str, detail: str, headers: Mapping[str, str] | None = None, **
     body = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     # A path may hold bytes that are no text; whatever cannot be encoded is shown as a question mark.
     return Answer(status, tuple((headers or {}).items()), body.encode("utf-8", "replace"), PROBLEM_JSON)
+
+
+def unreadable(status: HTTPStatus, text: str, target: bytes) -> Answer:
+    """Answer what cannot be read as a request: with a problem where its target is known to be one of `/v1`."""
+    if _V1.match(target) is None:
+        return refusal(status, text)
+    return problem("malformed", text, status=status.value)._replace(status=status.value)
 
 
 def _key_taken(error: TooSoonError) -> Answer:

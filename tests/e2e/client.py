@@ -144,6 +144,23 @@ def message_of(status: int, content_type: str | None, body: bytes) -> str:
     return message
 
 
+def problem_of(status: int, content_type: str | None, body: bytes) -> str:
+    """The text of an answer that must be a refusal in the shape of `/v1`.
+
+    Raises:
+        AssertionError: it is not a 4xx, or no problem.
+    """
+    assert 400 <= status < 500, (status, body)
+    assert content_type == "application/problem+json", (content_type, body)
+    problem = json.loads(body)
+    assert problem["status"] == status, problem
+    assert problem["type"].startswith("urn:hasty:problem:"), problem
+    detail = problem["detail"]
+    assert isinstance(detail, str), problem
+    assert detail, problem
+    return detail
+
+
 def refusal(response: httpx.Response) -> str:
     """The text of an answer that must be a refusal in the contract's shape."""
     return message_of(response.status_code, response.headers.get("content-type"), response.content)

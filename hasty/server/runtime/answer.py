@@ -32,7 +32,11 @@ class Shortcut(Protocol):
         ...
 
 
-def refusal(status: HTTPStatus, text: str) -> Answer:
+Refuse = Callable[[HTTPStatus, str, bytes], Answer]
+"""Answers what cannot be read as a request: the status, a text, and the target, as far as it was read."""
+
+
+def refusal(status: HTTPStatus, text: str, _target: bytes = b"") -> Answer:
     """Refuse a request before it reaches the application."""
     return Answer(status, (), json.dumps({"message": text}, separators=(",", ":")).encode())
 

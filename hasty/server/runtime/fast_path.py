@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Protocol
 
 import httptools
 
-from hasty.server.runtime.answer import Answer, Respond, Shortcut, refusal, written
+from hasty.server.runtime.answer import Answer, Refuse, Respond, Shortcut, written
 from hasty.server.runtime.lean import Empty, stand_in
 from hasty.server.runtime.long_answer import GOES_ON, LongAnswer, Rest
 from hasty.server.runtime.timers import IdleTimer
@@ -65,9 +65,10 @@ class Closing(Protocol):
     stopping: bool
 
 
-_MALFORMED: Final = refusal(HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
-_BROKEN_OFF: Final = refusal(HTTPStatus.BAD_REQUEST, "the request broke off before it was complete")
-_TOO_LARGE: Final = refusal(
+_Unreadable = tuple[HTTPStatus, str]
+_MALFORMED: Final = (HTTPStatus.BAD_REQUEST, "the request is not valid HTTP")
+_BROKEN_OFF: Final = (HTTPStatus.BAD_REQUEST, "the request broke off before it was complete")
+_TOO_LARGE: Final = (
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     f"the headers are too large: at most {HEADERS_MAX} of them and {HEAD_MAX} bytes in all",
 )
@@ -113,10 +114,11 @@ class Connection(HttpToolsProtocol):
     connection is closed. Nothing is written after that.
     """
 
-    def __init__(self, shortcut: Shortcut | None, closing: Closing, **uvicorns: Any) -> None:
+    def __init__(self, shortcut: Shortcut | None, closing: Closing, refuse: Refuse, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._shortcut = shortcut
         self._closing = closing
+        self._refuse = refuse
         self._place = _BETWEEN
         # Bytes of the segment that is being read, and of the request under way beside its body, from the request's
         # second segment on.
@@ -302,10 +304,11 @@ class Connection(HttpToolsProtocol):
             if isinstance(self._front, _Exchange | LongAnswer) and self._front.answer is not None:
                 self._front.answer.cancel()
 
-    def _finish_reading(self, last: Answer | None) -> None:
-        """Read nothing more; `last` is the answer to what could not be read."""
+    def _finish_reading(self, unreadable: _Unreadable | None) -> None:
+        """Read nothing more; the last answer is to what could not be read, whose target may be known in part."""
         self._is_read = True
-        self._last = last
+        if unreadable is not None:
+            self._last = self._refuse(*unreadable, self.url)
         if self._place == _IN_BODY:
             # The request that is not complete will not be: instead of its answer, the last one is given.
             if self.cycle is self._front:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any, Final
 
-from hasty.server.runtime.answer import Shortcut
+from hasty.server.runtime.answer import Refuse, Shortcut, refusal
 from hasty.server.runtime.fast_path import Config, Connection, Server
 from hasty.server.runtime.probes import Receive, Scope, Send
 from hasty.server.runtime.process import EXIT_FAILED, FatalExit
@@ -74,11 +74,13 @@ class HttpServer:
         grace_s: float,
         drain_delay_s: float = 0,
         shortcut: Shortcut | None = None,
+        refuse: Refuse = refusal,
     ) -> "AsyncIterator[HttpServer]":
         """Serve `app`; at the end, wait `drain_s` for idle clients to leave and `grace_s` for answers under way.
 
         Where the grace is short, draining takes half of it at most: the other half is for the answers. New connections
-        are refused for `drain_delay_s` seconds at least. What `shortcut` takes never comes to `app`.
+        are refused for `drain_delay_s` seconds at least. What `shortcut` takes never comes to `app`, and neither
+        does what `refuse` answers, because it cannot be read as a request.
 
         Raises:
             FatalExit: with exit code 1, when the address cannot be had.
@@ -88,7 +90,7 @@ class HttpServer:
         config = Config(
             closing,
             loop="none",
-            http=partial(Connection, shortcut, closing),  # type: ignore[arg-type]  # a class is what it makes
+            http=partial(Connection, shortcut, closing, refuse),  # type: ignore[arg-type]  # a class is what it makes
             ws="none",
             lifespan="off",
             log_config=None,

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hasty.server.local_stack import Stack
-from tests.e2e.client import TOO_SOON, Hasty, message_of, new_object_id, refusal
-from tests.e2e.stacks import tracebacks
+from tests.e2e.client import TOO_SOON, Hasty, message_of, new_object_id, problem_of, refusal
+from tests.e2e.stacks import services, tracebacks
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -174,6 +174,31 @@ async def test_bytes_that_are_hardly_http_are_refused(hasty: Hasty, request_byte
 
     assert answer is not None, "closed without an answer"
     message_of(answer.status, answer.headers.get("content-type"), answer.body)
+
+
+@pytest.mark.parametrize("request_bytes", BAD_HEADS.values(), ids=BAD_HEADS.keys())
+async def test_bytes_that_are_hardly_http_get_a_problem_in_v1(hasty: Hasty, request_bytes: bytes) -> None:
+    """Where the path can be read: nobody who asks there has to know the original's shape."""
+    asked = request_bytes.replace(b" / HTTP", b" /x HTTP").replace(b" /x HTTP", b" /v1/x HTTP")
+
+    answer = await hasty.raw(asked)
+
+    assert answer is not None, "closed without an answer"
+    if asked == request_bytes or b"HTTP/9.9" in asked:
+        message_of(answer.status, answer.headers.get("content-type"), answer.body)
+    else:
+        problem_of(answer.status, answer.headers.get("content-type"), answer.body)
+
+
+@pytest.mark.own_stack
+async def test_own_port_answers_with_problems_in_v1(shared_stack: Stack) -> None:
+    """As nginx does, which usually refuses such requests before."""
+    for api_server in services(shared_stack, "api-server"):
+        async with Hasty.at(f"http://127.0.0.1:{api_server.port}") as direct:
+            answer = await direct.raw(b"GET /v1/x HTTP/1.1\r\nHost\r\n\r\n")
+
+        assert answer is not None, "closed without an answer"
+        assert problem_of(answer.status, answer.headers["content-type"], answer.body) == "the request is not valid HTTP"
 
 
 async def test_a_body_cut_short_makes_no_job(hasty: Hasty) -> None:

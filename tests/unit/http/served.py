@@ -13,6 +13,7 @@ from api_server.domain import TooSoon
 from api_server.errors import TooSoonError
 from api_server.http.app import make_app
 from api_server.http.contract import Contract
+from api_server.http.problems import unreadable
 from hasty.jobs import Job
 from hasty.server.mongo import StoreUnavailable
 from hasty.server.runtime.answer import Answer, Respond
@@ -106,6 +107,7 @@ class Served:
             drain_s=self._drain_s,
             grace_s=self._grace_s,
             shortcut=self._shortcut,
+            refuse=unreadable,
         ) as self.server:
             self.port = self.server.port
             yield self

@@ -38,10 +38,11 @@ def _nothing_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @dataclass
 class Heard:
-    """What a server answered until it closed the connection: status codes, and bodies as JSON."""
+    """What a server answered until it closed the connection: status codes, and what the bodies said in JSON."""
 
     statuses: list[int] = field(default_factory=list)
     messages: list[object] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
     heads: list[str] = field(default_factory=list)
 
 
@@ -67,11 +68,15 @@ class Raw:
         except (asyncio.IncompleteReadError, ConnectionResetError):
             return False
         headers = dict(line.lower().split(": ", 1) for line in head.splitlines()[1:] if line)
-        assert headers["content-type"] == "application/json"
+        status = int(head.split()[1])
         body = json.loads(await self._reader.readexactly(int(headers["content-length"])))
-        assert list(body) == ["message"]
-        self.heard.statuses.append(int(head.split()[1]))
-        self.heard.messages.append(body["message"])
+        self.heard.statuses.append(status)
+        if headers["content-type"] == "application/problem+json":
+            assert (list(body), body["status"]) == (["type", "title", "status", "detail"], status)
+            self.heard.problems.append((body["type"], body["detail"]))
+        else:
+            assert (headers["content-type"], list(body)) == ("application/json", ["message"])
+            self.heard.messages.append(body["message"])
         self.heard.heads.append(head.lower())
         return True
 
@@ -236,6 +241,54 @@ async def test_unanswered_upgrade_ends_the_connection(served: Served) -> None:
     assert heard.statuses == [200, 200]
     assert "connection: close" in heard.heads[1]
     assert served.service.asked == 2
+
+
+UNREADABLE = {
+    "header": (b"POST %b HTTP/1.1\r\nhost\r\n\r\n", 400, "the request is not valid HTTP"),
+    "chunk": (CHUNKED.replace(b"POST /", b"POST %b") + b"zz\r\n", 400, "the request is not valid HTTP"),
+    "head": (b"GET %b HTTP/1.1\r\nhost: h", 400, "the request broke off before it was complete"),
+    "body": (POST[:-2].replace(b"POST /", b"POST %b"), 400, "the request broke off before it was complete"),
+    "path": (b"GET %b", 400, "the request broke off before it was complete"),
+    "large": (
+        b"GET %b HTTP/1.1\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        431,
+        "the headers are too large: at most 100 of them and 32768 bytes in all",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+@pytest.mark.parametrize("target", [b"/v1/jobs", b"/v1/kinds?x=y", b"/v1"])
+async def test_unreadable_request_of_v1_gets_a_problem(served: Served, target: bytes, name: str) -> None:
+    """Where its target was read: as everything there."""
+    sent, status, detail = UNREADABLE[name]
+    async with connected(served) as raw:
+        await raw.send(GET + sent % target)
+        raw.writer.write_eof()
+        heard = await raw.all()
+    assert heard.statuses == [200, status]
+    assert heard.problems == [("urn:hasty:problem:malformed", detail)]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /v1/x HTTP/1.1\r\nhost: h\r\n\r\n" + GARBAGE,
+        b"GET /v12 HTTP/1.1\r\n",
+        b"GET /x/v1/jobs",
+        b"GET",
+    ],
+    ids=["after a request of v1", "begins alike", "further on", "no path"],
+)
+async def test_unreadable_request_of_no_known_path_gets_a_message(served: Served, sent: bytes) -> None:
+    """The original's shape, as everywhere but under `/v1`; the target of the request before it says nothing."""
+    async with connected(served) as raw:
+        await raw.send(sent)
+        raw.writer.write_eof()
+        heard = await raw.all()
+    assert heard.statuses[-1] == 400
+    assert "urn:hasty:problem:malformed" not in [name for name, _ in heard.problems]
+    assert heard.messages[-1] in {text for _, _, text in UNREADABLE.values()}
 
 
 # -- callers who leave ------------------------------------------------------------------------------------------------
