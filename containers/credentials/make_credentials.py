@@ -1,4 +1,4 @@
-# ruff: noqa: INP001, T201 - a program of its own, which speaks on standard output
+# ruff: noqa: INP001 - a program of its own
 """Makes the logins of the system's own NATS and MongoDBs, each once, and hands everyone the ones they need.
 
     make_credentials.py                 make what is missing; what exists stays as it is
@@ -10,13 +10,14 @@ volume of its own, is written anew at every run, so that a lost volume heals. co
 `rotate` and `settle`.
 """
 
+import contextlib
 import json
 import os
 import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 ROOT = Path("/credentials")
 NATS_USERS = ("api", "setup", "job")
@@ -43,6 +44,16 @@ class Login(NamedTuple):
 
     user: str
     password: str
+
+
+def say(text: str, stream: TextIO | None) -> None:
+    """Write a line, unless nobody can read it: a full disk must not keep the system from starting.
+
+    Nothing is left in a buffer, which Python would try to write again at its end. A closed output is None.
+    """
+    if stream is not None:
+        with contextlib.suppress(OSError):
+            os.write(stream.fileno(), f"{text}\n".encode())
 
 
 def fresh(name: str, *, first: bool) -> Login:
@@ -134,7 +145,7 @@ def make(name: str) -> None:
     """Make a login that does not exist yet."""
     if not stored(name).exists():
         write(stored(name), " ".join(fresh(name, first=True)))
-        print(f"made {name}")
+        say(f"made {name}", sys.stdout)
 
 
 def part_root(name: str) -> None:
@@ -150,18 +161,18 @@ def part_root(name: str) -> None:
         write(stored(root + PREVIOUS), " ".join(read(name)))
     write(stored(name), " ".join(fresh(name, first=False)))
     write(stored(root), " ".join(fresh(root, first=False)))
-    print(f"parted {root} from {name}")
+    say(f"parted {root} from {name}", sys.stdout)
 
 
 def rotate(name: str) -> None:
     """Replace a login and keep the old one until `settle`; a rotation that was begun goes on."""
     previous = stored(name + PREVIOUS)
     if previous.exists():
-        print(f"{name} is being rotated already")
+        say(f"{name} is being rotated already", sys.stdout)
     else:
         write(previous, " ".join(read(name)))
         write(stored(name), " ".join(fresh(name, first=False)))
-        print(f"rotated {name}")
+        say(f"rotated {name}", sys.stdout)
 
 
 def settle(name: str) -> None:
@@ -184,7 +195,7 @@ def main(arguments: list[str]) -> int:
             for name in names:
                 settle(name)
         case _:
-            print(f"usage: make_credentials.py [rotate|settle {{{'|'.join(LOGINS)}}}...]", file=sys.stderr)
+            say(f"usage: make_credentials.py [rotate|settle {{{'|'.join(LOGINS)}}}...]", sys.stderr)
             return 2
     hand_out()
     return 0

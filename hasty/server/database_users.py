@@ -17,6 +17,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ValidationError
 
 from hasty.server.mongo import Mongo, StoreRefused, StoreUnavailable
+from hasty.server.runtime import output
 
 ACTIONS: Final = ("find", "insert", "update", "remove", "createCollection", "createIndex")
 """All that a service does in its own database. `ping` and `hello` need no right."""
@@ -151,4 +152,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    output.discard_failed_writes()
     sys.exit(main(sys.argv[1:]))

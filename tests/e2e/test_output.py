@@ -45,7 +45,7 @@ async def process(script: str, *command: str, **environment: str) -> AsyncIterat
 
 
 @pytest.mark.parametrize("output", OUTPUTS)
-@pytest.mark.parametrize("service", ["api_server", "job_server"])
+@pytest.mark.parametrize("service", ["api_server", "api_server.set_up", "job_server"])
 async def test_service_runs_when_its_log_cannot_be_written(service: str, output: str, tmp_path: Path) -> None:
     """It serves, counts what it could not write, and ends with exit code 0 when it is asked to."""
     port, nobody = unused_port(), unused_port()
@@ -78,6 +78,30 @@ async def test_service_runs_when_its_log_cannot_be_written(service: str, output:
         started.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             assert await started.wait() == 0
+
+
+# It hands out what it made in a folder of the test's, to a group that the test is in.
+CREDENTIALS = """
+import os, pathlib, runpy, sys
+main = runpy.run_path("containers/credentials/make_credentials.py")["main"]
+main.__globals__.update(ROOT=pathlib.Path(sys.argv[1]), MONGO_GROUP=os.getgid())
+sys.exit(main([]))
+"""
+CREDENTIALS_OF = ("logins", "api-server", "job-server", "set-up", "nats", "api-mongo", "job-mongo")
+
+
+@pytest.mark.parametrize("output", ['exec "$@" >/dev/full 2>&1', 'exec "$@" >&- 2>&-'], ids=["full disk", "closed"])
+async def test_what_prepares_containers_needs_no_output(output: str, tmp_path: Path) -> None:
+    """Its exit code is 0: with another one, `docker compose up` would start nothing that waits for it."""
+    for name in (*CREDENTIALS_OF, "api-mongo-users", "job-mongo-users"):
+        (tmp_path / name).mkdir()
+    async with process(output, "-c", CREDENTIALS, str(tmp_path)) as started:
+        assert await started.wait() == 0
+    # Without an administrator it makes no users, and says who may use the database.
+    wanted = json.loads((tmp_path / "api-mongo-users" / "wanted.json").read_text())
+    (tmp_path / "wanted.json").write_text(json.dumps({**wanted, "roots": []}))
+    async with process(output, "-m", "hasty.server.database_users", str(tmp_path / "wanted.json")) as started:
+        assert await started.wait() == 0
 
 
 @pytest.mark.starts_first
