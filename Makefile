@@ -80,7 +80,7 @@ test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker w
 	@tests/compose/run
 
 .PHONY: faults
-faults: .venv/dev.stamp ## a chaos run: kill, freeze and cut things under load, then check every job (SEED=7 MINUTES=10 OVERLAP=2)
+faults: .venv/dev.stamp ## a chaos run: kill, freeze and cut things under load, then check every job; the fuzzer is in fuzz (SEED=7 MINUTES=10 OVERLAP=2)
 	@$(BIN)/python -m tests.chaos run --seed $(SEED) --minutes $(MINUTES) --overlap $(OVERLAP) $(if $(RESULTS),--results $(RESULTS))
 
 .PHONY: mutants

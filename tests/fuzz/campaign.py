@@ -14,7 +14,7 @@ from hasty.server.local_stack import Child, Stack
 from tests.e2e.stacks import metric, services
 from tests.eventually import eventually
 from tests.fuzz.conversation import Violation, hold, plan
-from tests.fuzz.requests import Jobs
+from tests.fuzz.messages import Jobs
 
 CONNECTIONS: Final = 12
 QUICK_JOBS: Final = {"HASTY_JOB_SLEEP_MIN_S": "0.1", "HASTY_JOB_SLEEP_MAX_S": "0.2"}

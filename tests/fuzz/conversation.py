@@ -10,9 +10,10 @@ from enum import Enum
 from random import Random
 from typing import Final
 
+from tests.fuzz import requests, v1_requests
 from tests.fuzz.answers import Answers, TornAnswerError, impossible, mismatch
+from tests.fuzz.messages import Jobs, Message
 from tests.fuzz.mutations import mutate
-from tests.fuzz.requests import Jobs, Message, message
 
 ANSWERED_WITHIN_S: Final = 30.0
 """A server that says nothing for so long has forgotten a request: the machine may be busy, so it is much."""
@@ -21,7 +22,10 @@ LISTENED_FOR_S: Final = 0.05
 """How long a proxy that would drop answers under way is listened to before the sending half is closed."""
 
 
-HTTP_0_9: Final = b'{"message":'
+STREAMS: Final = 0.2
+"""Which part of the conversations that can end with an event stream does."""
+
+HTTP_0_9: Final = b"{"
 """How an answer to a request without a version begins, which nginx takes for one of HTTP/0.9: without a head."""
 
 
@@ -49,11 +53,14 @@ class Conversation:
 
 
 def plan(rng: Random, jobs: Jobs) -> Conversation:
-    """Return a conversation: valid, mutated, or broken off."""
+    """Return a conversation: valid, mutated, broken off, or with an event stream at its end."""
     count = rng.choice([1, 1, 2, 3, 5, 8, 20])
-    messages = [message(rng, jobs) for _ in range(count)]
+    messages = [rng.choice([requests, v1_requests]).message(rng, jobs) for _ in range(count)]
     end = rng.choices(list(End), [4, 4, 2])[0]
     mutated = rng.random() < 0.5
+    if not mutated and end is not End.HALF_CLOSE and rng.random() < STREAMS:
+        # The caller hangs up when the stream has begun; one who only half-closes would listen to it for ever.
+        messages.append(v1_requests.stream(rng, jobs))
     valid = messages
     data = [one.data for one in messages]
     if mutated:

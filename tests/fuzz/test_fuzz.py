@@ -17,7 +17,9 @@ pytestmark = [
     pytest.mark.starts_first,
 ]
 
-SECONDS = 20
+SECONDS = 30
+"""For each port."""
+
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 
 
