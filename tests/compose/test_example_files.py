@@ -4,7 +4,11 @@ import pytest
 
 from tests.compose.project import ROOT, command
 
-EXAMPLES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docker-compose*.example.yml"))
+EXAMPLES = sorted(
+    str(path.relative_to(ROOT))
+    for pattern in ("docker-compose*.example.yml", "examples/*/docker-compose.yml")
+    for path in ROOT.glob(pattern)
+)
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

@@ -15,5 +15,8 @@ def test_changelog_begins_with_this_version() -> None:
 
 def test_images_are_tagged_with_this_version() -> None:
     """Its minor one: a fix replaces an image."""
-    tags = set(re.findall(r"\$\{HASTY_TAG:-([^}]*)\}", (CODE / "docker-compose.yml").read_text()))
-    assert tags == {hasty.__version__.rpartition(".")[0]}
+    folder = CODE / "examples" / "container"
+    files = (CODE / "docker-compose.yml", folder / "docker-compose.yml", folder / "Dockerfile")
+    for file in files:
+        tags = set(re.findall(r"\bHASTY_TAG(?::-|=)([\d.]+)", file.read_text()))
+        assert tags == {hasty.__version__.rpartition(".")[0]}, file
