@@ -47,6 +47,17 @@ async def test_poison_is_lost_in_containers_as_well(hasty: V1) -> None:
     assert (await hasty.submit("greet", wait=30, name="Ada"))["output"] == "hello Ada"
 
 
+async def test_running_job_can_be_cancelled_in_containers(hasty: V1) -> None:
+    """A request reaches the job-server that runs it, through both accounts of the broker."""
+    running = await hasty.running((await hasty.submit("nap", seconds=600))["id"])
+
+    assert (await hasty.cancel(running["id"])).status_code == 202
+
+    ended = await hasty.ended(running["id"], within_s=30)
+    assert (ended["status"], ended["worker"]) == ("cancelled", running["worker"])
+    assert ended["started_at"] is not None
+
+
 async def test_waiting_job_can_be_cancelled_in_containers(hasty: V1) -> None:
     """It never starts."""
     response = await hasty.ask("greet", input={"name": "Ada"}, delay_s=3600)

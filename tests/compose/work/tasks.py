@@ -1,5 +1,6 @@
 """Handlers of the containers' tests."""
 
+import asyncio
 import os
 
 from hasty import Context, command, job
@@ -35,3 +36,10 @@ def whoami(ctx: Context) -> dict[str, object]:
 async def poison() -> None:
     """Kill the child."""
     os._exit(1)
+
+
+@job
+async def nap(seconds: float, ctx: Context) -> int:
+    """Sleep, and tell how often it was started."""
+    await asyncio.sleep(seconds)
+    return ctx.run
