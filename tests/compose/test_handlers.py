@@ -1,12 +1,13 @@
 """Handlers in containers: loaded from a folder beside the compose file, and kept to their own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from tests.compose.calls import calling
-from tests.compose.project import Project
+from tests.compose.project import Project, inspect
 from tests.e2e.v1 import V1
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -44,6 +45,46 @@ async def test_poison_is_lost_in_containers_as_well(hasty: V1) -> None:
     job = await hasty.submit("poison", wait=30)
 
     assert (job["status"], job["error"]["reason"]) == ("failed", "lost")
+    assert (await hasty.submit("greet", wait=30, name="Ada"))["output"] == "hello Ada"
+
+
+async def starts(project: Project) -> list[tuple[str, int, str]]:
+    """Each container of the job-servers, how often it was restarted, and when it was started last."""
+    found = await inspect(*await project.containers("job-server"))
+    return [(one["Id"], one["RestartCount"], one["State"]["StartedAt"]) for one in found]
+
+
+async def naps_on(job_servers: int, hasty: V1) -> list[str]:
+    """Jobs that run for a while, some on each of so many job-servers."""
+    naps: list[str] = []
+    workers: set[str] = set()
+    while len(workers) < job_servers:
+        some = [(await hasty.submit("nap", seconds=12))["id"] for _ in range(job_servers)]
+        naps += some
+        workers |= {job["worker"] for job in await asyncio.gather(*map(hasty.running, some))}
+    return naps
+
+
+async def test_kernel_ends_a_handler_before_its_job_server(hasty: V1) -> None:
+    """However much of the container's memory each of them has."""
+    output = (await hasty.submit("oom_scores", wait=30))["output"]
+
+    assert output["handler"] > output["job_server"]
+
+
+async def test_handler_that_takes_all_memory_is_lost_alone(project: Project, hasty: V1) -> None:
+    """The kernel ends its child, and neither the job-server nor the jobs that were started again beside it."""
+    before = await starts(project)
+    neighbours = await naps_on(len(before), hasty)
+
+    poison = await hasty.submit("takes_all_memory")
+    ended = await hasty.ended(poison["id"], within_s=90)
+    beside = await asyncio.gather(*(hasty.ended(one, within_s=90) for one in neighbours))
+
+    assert (ended["status"], ended["error"]["reason"]) == ("failed", "lost")
+    assert {one["status"] for one in beside} == {"finished"}
+    assert max(one["output"] for one in beside) > 1
+    assert await starts(project) == before
     assert (await hasty.submit("greet", wait=30, name="Ada"))["output"] == "hello Ada"
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 
 from hasty import Context, command, job
 
@@ -36,6 +37,22 @@ def whoami(ctx: Context) -> dict[str, object]:
 async def poison() -> None:
     """Kill the child."""
     os._exit(1)
+
+
+@job
+async def oom_scores() -> dict[str, int]:
+    """Tell whom the kernel ends first when memory is short: the one with more."""
+    return {
+        name: int(Path(f"/proc/{pid}/oom_score_adj").read_text())  # noqa: ASYNC240 - a file in memory
+        for name, pid in (("handler", os.getpid()), ("job_server", os.getppid()))
+    }
+
+
+@job
+async def takes_all_memory() -> int:
+    """Take 10 GiB, and write to all of it."""
+    taken = [b"x" * 2**20 for _ in range(10 * 2**10)]
+    return len(taken)
 
 
 @job
