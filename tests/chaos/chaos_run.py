@@ -259,7 +259,7 @@ class ChaosRun:
         )
 
     async def _with_processes(self, system: System, found: Facts, early: dict[str, Vitals]) -> Facts:
-        at_rest = await _settled_vitals(system, early)
+        at_rest = await _vitals_at_rest(system, early)
         processes = [
             Process(
                 name=name,
@@ -343,7 +343,7 @@ async def _vitals(system: System) -> dict[str, Vitals]:
     return found
 
 
-async def _settled_vitals(system: System, early: dict[str, Vitals]) -> dict[str, Vitals]:
+async def _vitals_at_rest(system: System, early: dict[str, Vitals]) -> dict[str, Vitals]:
     """Read them until they are down, or long enough: connections of callers live for a while."""
     rules = Rules(cooldown_s=0)
     await system.back(system.children(*SERVICES))

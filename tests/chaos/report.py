@@ -21,7 +21,7 @@ def page(
     """Write docs/faults.md; `before` are runs of earlier code, `three_nodes` is that section."""
     every = sorted([*before, *runs], key=lambda run: str(run["at"]))
     parts = [_totals(runs, before), _matrix(runs, before), _unreached(runs), _at_rest(runs)]
-    parts += [_recovery(recovery), list(three_nodes), _findings(before, runs), _runs(every)]
+    parts += [_recovery(recovery), list(three_nodes), _not_covered(), _findings(before, runs), _runs(every)]
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
@@ -237,6 +237,31 @@ _FOUND: Final = (
     I6); and the faults that publish messages again expected no second dead letter for a malformed one (I7).""",
 )
 """What chaos runs found in the mechanism, and the test that guards each fix."""
+
+
+_NOT_COVERED: Final = (
+    """a real MongoDB replica set: elections are simulated, with two databases and a proxy (`tests/replica_set`);""",
+    """power loss: processes are killed, not machines, so that a disk has all that the operating system was given;""",
+    """more than one machine: processes, links and disks fail, all on one;""",
+    """handlers on a broker of three nodes: the runs of the cluster have jobs of the root kind only;""",
+    """a caller with many addresses, or one that sends many small bodies slowly: see
+    [0014](decisions/0014-slow-uploads-are-limited-in-number.md);""",
+    """stolen logins: [containers.md](containers.md#credentials) lists what they can do.""",
+)
+
+
+def _not_covered() -> list[str]:
+    lines = ["## What is not covered", "", "No run had any of these:", ""]
+    for what in _NOT_COVERED:
+        lines += textwrap.wrap(
+            " ".join(what.split()),
+            118,
+            initial_indent="- ",
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return [*lines, ""]
 
 
 def _findings(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -34,14 +34,14 @@ async def test_jobs_of_a_dead_api_server_are_taken_over(world: World, api_server
 
 
 async def test_renewed_lease_is_not_taken_over(world: World, api_server: ApiServer) -> None:
-    """However long it takes to publish; and what it has settled is nobody's business any more."""
-    settled = await api_server.submit("settled")
+    """However long it takes to publish; and what it has confirmed is nobody's business any more."""
+    confirmed = await api_server.submit("confirmed")
     await eventually(lambda: world.broker.unfinished(JOB_CREATED))
     for _ in range(5):
         world.pass_time(RENEW_EVERY)
         await api_server.lease.keep()
     world.broker.fate = lambda _: Fate.LOST
-    unsettled = await api_server.submit("unsettled")
+    unconfirmed = await api_server.submit("unconfirmed")
     other = world.api_server()
     for _ in range(5):
         await other.lease.keep()
@@ -55,8 +55,8 @@ async def test_renewed_lease_is_not_taken_over(world: World, api_server: ApiServ
         await other.lease.keep()
 
     assert [(log["event"], log["jobs"]) for log in logs] == [("lease_taken_over", 1)]
-    jobs = await world.store.get([settled, unsettled])
-    assert [jobs[settled].dispatches, jobs[unsettled].dispatches] == [1, 0]
+    jobs = await world.store.get([confirmed, unconfirmed])
+    assert [jobs[confirmed].dispatches, jobs[unconfirmed].dispatches] == [1, 0]
 
 
 async def test_expired_lease_is_renewed_before_jobs_are_stored(world: World, api_server: ApiServer) -> None:
