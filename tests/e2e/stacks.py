@@ -62,12 +62,12 @@ def tracebacks(stack: Stack) -> list[str]:
     ]
 
 
-async def metric(ports: httpx.AsyncClient, child: Child, name: str) -> float:
-    """A metric of one service, summed over its labels; 0 where it has never been counted."""
+async def metric(ports: httpx.AsyncClient, child: Child, name: str, **labels: str) -> float:
+    """A metric of one service, summed over all labels but these; 0 where it has never been counted."""
     response = await ports.get(f"http://{child.address}/metrics")
     assert response.status_code == 200, response.text
     samples = (sample for family in text_string_to_metric_families(response.text) for sample in family.samples)
-    return sum(sample.value for sample in samples if sample.name == name)
+    return sum(sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items())
 
 
 async def metrics(ports: httpx.AsyncClient, children: Iterable[Child], name: str) -> list[float]:

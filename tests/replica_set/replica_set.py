@@ -91,11 +91,13 @@ class ReplicaSet:  # long: elections, replication and answers share one state
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def running(cls, folder: Path, lag_s: float = LAG_S) -> AsyncIterator[ReplicaSet]:
-        """Start two databases; the second one's clock is ahead of the first one's, who is primary."""
+    async def running(
+        cls, folder: Path, lag_s: float = LAG_S, apart: timedelta = CLOCKS_APART
+    ) -> AsyncIterator[ReplicaSet]:
+        """Start two databases; the second one's clock is ahead of the first one's, who is primary, by `apart`."""
         async with contextlib.AsyncExitStack() as opened:
             first = Member(await opened.enter_async_context(mongo_server(folder / "first")), timedelta(0))
-            second = Member(await opened.enter_async_context(mongo_server(folder / "second")), CLOCKS_APART)
+            second = Member(await opened.enter_async_context(mongo_server(folder / "second")), apart)
             found = cls(first, second, lag_s)
             for member in found._members:
                 await opened.enter_async_context(member.serving(found._answer))

@@ -7,6 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,7 +22,7 @@ from tests.chaos.history import History
 from tests.chaos.load import Flight, Load
 from tests.eventually import eventually
 from tests.replica_set.copying import client
-from tests.replica_set.replica_set import ReplicaSet
+from tests.replica_set.replica_set import CLOCKS_APART, ReplicaSet
 
 RATE_PER_S: Final = 80
 WARM_UP_S: Final = 1.5
@@ -129,10 +130,20 @@ class System:
 
 @contextlib.asynccontextmanager
 async def running(
-    folder: Path, environment: Mapping[str, str] = MappingProxyType({}), *, options: str = ""
+    folder: Path,
+    environment: Mapping[str, str] = MappingProxyType({}),
+    *,
+    options: str = "",
+    apart: timedelta = CLOCKS_APART,
 ) -> AsyncIterator[System]:
-    """Start it; `options` are appended to the services' database URLs, such as `&w=1`."""
-    async with ReplicaSet.running(folder / "api") as api, ReplicaSet.running(folder / "job") as job:
+    """Start it; `options` are appended to the services' database URLs, such as `&w=1`.
+
+    The clock of the members that are elected first is ahead by `apart`.
+    """
+    async with (
+        ReplicaSet.running(folder / "api", apart=apart) as api,
+        ReplicaSet.running(folder / "job", apart=apart) as job,
+    ):
         config = StackConfig(
             folder=folder / "stack",
             api_mongo_url=api.url("hasty_api", options),
