@@ -122,8 +122,8 @@ class OverviewView(BaseModel):
 
     `accepted` is the sum of the counts by status. `unfinished` counts all jobs that have not ended, however old, up to
     10,000. `running`, `free_slots` and `workers` are what the workers say. `seconds` has a pair for each second of
-    the span, the oldest first: how many jobs were accepted in it, and how many of these jobs ended in it. `ui` is what
-    the dashboard may do.
+    the span, the oldest first: how many jobs were accepted in it, and how many of these jobs ended in it; endings of
+    jobs that are older than the span are not counted. `ui` is what the dashboard may do.
     """
 
     at: Time

@@ -18,6 +18,7 @@ function page(now, workers) {
     ${verdict(now)}
     <dl class="figures">
       ${figure("accepted", `${(now.accepted / now.span_s).toFixed(1)} /s`, "on average over the last minute")}
+      ${figure("ended", `${((now.finished + now.failed + now.cancelled) / now.span_s).toFixed(1)} /s`, "of the jobs accepted in the last minute")}
       ${figure("in flight", `${count(now.unfinished)}${now.unfinished >= 10000 ? "+" : ""}`, "accepted and not ended")}
       ${figure("running", count(now.running), plural(now.free_slots, "free place"))}
       ${figure("workers", count(now.workers), now.silent_workers ? `${now.silent_workers} silent` : "all are reporting")}
