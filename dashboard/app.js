@@ -141,6 +141,7 @@ addEventListener("keydown", (event) => {
 
 let started = false;
 addEventListener("hashchange", go);
+addEventListener("redraw", draw);
 go();
 start();
 started = true;

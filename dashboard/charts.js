@@ -73,13 +73,21 @@ class Chart extends HTMLElement {
 
 customElements.define("hasty-chart", Chart);
 
-/** A chart with its legend and its table; `rows` are the table's, `[x, ...values]` as text. */
+const opened = new Set(); // titles of the charts whose tables are open
+
+/** A chart with its legend and its table. `rows()` gives the table's, `[x, ...values]` as text: while it is closed, it has none. */
 export function chart({ title, note, series, columns, format, heads, rows }) {
   return html`<figure class="card chart">
     <figcaption><h2>${title}</h2><ul class="legend">${series.map((one) => html`<li><span class="mark ${one.color} ${one.line ?? ""}" aria-hidden="true"></span>${one.label}</li>`)}</ul></figcaption>
     <hasty-chart aria-hidden="true" .chart=${{ series, columns, format }}></hasty-chart>
     ${note ? html`<p class="note">${note}</p>` : ""}
-    <details><summary>As a table</summary><div class="scroll" tabindex="0" role="region" aria-label=${title}><table class="plain"><thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
-      <tbody>${rows.map((cells) => html`<tr>${cells.map((cell, n) => (n ? html`<td class="number">${cell}</td>` : html`<th scope="row">${cell}</th>`))}</tr>`)}</tbody></table></div></details>
+    <details ?open=${opened.has(title)} @toggle=${(event) => toggled(title, event.target.open)}><summary>As a table</summary><div class="scroll" tabindex="0" role="region" aria-label=${title}><table class="plain"><thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
+      <tbody>${(opened.has(title) ? rows() : []).map((cells) => html`<tr>${cells.map((cell, n) => (n ? html`<td class="number">${cell}</td>` : html`<th scope="row">${cell}</th>`))}</tr>`)}</tbody></table></div></details>
   </figure>`;
+}
+
+function toggled(title, open) {
+  if (open) opened.add(title);
+  else opened.delete(title);
+  dispatchEvent(new Event("redraw"));
 }

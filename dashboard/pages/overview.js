@@ -44,7 +44,7 @@ function rates({ seconds }) {
     columns: [ago, seconds.map(([accepted]) => accepted), seconds.map(([, ended]) => ended)],
     format: (value) => `−${-value} s`,
     heads: ["seconds ago", "accepted", "ended"],
-    rows: seconds.map(([accepted, ended], n) => [seconds.length - n, accepted, ended]).reverse(),
+    rows: () => seconds.map(([accepted, ended], n) => [seconds.length - n, accepted, ended]).reverse(),
   });
 }
 
@@ -59,7 +59,7 @@ function depth() {
     columns: [ago, ticks.map((tick) => tick.unfinished), ticks.map((tick) => tick.running), ticks.map((tick) => tick.places)],
     format: (value) => (value ? `−${-value < 120 ? `${-value} s` : duration(-value)}` : "now"),
     heads: ["seconds ago", "in flight", "running", "places"],
-    rows: ticks.map((tick, n) => [-ago[n], count(tick.unfinished), count(tick.running), count(tick.places)]).reverse().slice(0, LONG_S),
+    rows: () => ticks.map((tick, n) => [-ago[n], count(tick.unfinished), count(tick.running), count(tick.places)]).reverse(),
   });
 }
 

@@ -1,9 +1,11 @@
 """Every page, wide and narrow, light and dark: readable, within the window, and free of errors."""
 
+import json
+from datetime import datetime, timedelta
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Route, expect
 
 from tests.browser.browser import Watched, watched
 from tests.browser.conftest import World
@@ -11,6 +13,7 @@ from tests.browser.conftest import World
 pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]
 
 WIDTHS = [1280, 360]
+MANY_TICKS = 130
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # By what a page shows when it is there: its address, or the status of the job that is opened.
 PAGES = {
@@ -106,7 +109,36 @@ async def test_every_chart_has_its_numbers_in_a_table(browser: Browser, world: W
         assert await charts.count() == 2
         for n in range(2):
             await charts.nth(n).locator("summary").click()
-            assert await charts.nth(n).locator("tbody tr").count() > 0
+            await expect(charts.nth(n).locator("tbody tr")).not_to_have_count(0)
+
+
+async def test_table_has_every_tick_that_the_chart_draws(browser: Browser, world: World) -> None:
+    """Those of more than a minute, here all at once."""
+    shown = (await world.v1.http.get("/v1/overview")).json()
+    start = datetime.fromisoformat(shown["at"]) - timedelta(seconds=MANY_TICKS)
+    ticks = [{**shown, "at": (start + timedelta(seconds=n)).isoformat()} for n in range(MANY_TICKS)]
+    workers = 'event: workers\ndata: {"data":[]}\n\n'
+    body = "".join(f"event: overview\ndata: {json.dumps(tick)}\n\n{workers}" for tick in ticks)
+
+    async def stream(route: Route) -> None:
+        await route.fulfill(content_type="text/event-stream", body=body)
+
+    async with watched(browser, world.url) as watch:
+        # Without shared workers, a page has a stream of its own.
+        await watch.page.add_init_script("delete globalThis.SharedWorker")
+        await watch.page.route("**/v1/overview", stream, times=1)
+        page = await watch.open()
+        depth = page.locator("figure.chart").nth(1)
+        await depth.locator("summary").click()
+        rows, drawn = await depth.evaluate(
+            """async (chart) => {
+              const { live } = await import("/ui/live.js");
+              return new Promise((done) => live.onTick(() => setTimeout(
+                () => done([chart.querySelectorAll("tbody tr").length, live.ticks.length])
+              )));
+            }"""
+        )
+        assert rows == drawn >= MANY_TICKS
 
 
 async def test_first_page_is_small_and_asks_for_nothing_else(browser: Browser, world: World) -> None:
