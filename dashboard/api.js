@@ -54,6 +54,7 @@ export class Resource {
     this.error = null;
     this.busy = false;
     this.askedAt = -Infinity;
+    this.answeredAt = null; // when what `data` has was answered
     this.turn = 0;
   }
 
@@ -68,6 +69,7 @@ export class Resource {
       if (turn !== this.turn) return;
       this.data = data;
       this.error = null;
+      this.answeredAt = performance.now();
     } catch (error) {
       if (turn !== this.turn) return;
       this.error = error;
@@ -75,6 +77,11 @@ export class Resource {
       if (turn === this.turn) this.busy = false;
     }
     this.onChange();
+  }
+
+  /** Seconds since the last answer. */
+  get ageS() {
+    return Math.floor((performance.now() - this.answeredAt) / 1000);
   }
 
   /** Ask again when the last time is so long ago. */

@@ -30,7 +30,7 @@ export const time = (text) => (text ? html`<time datetime=${text} title=${text}>
 /** What stands in the place of something that is not there: being loaded, failed, or the thing itself. */
 export function loaded(resource, show) {
   if (resource.data !== null) {
-    return html`${resource.error ? trouble(resource) : nothing}${show(resource.data)}`;
+    return html`${resource.error ? trouble(resource) : nothing}<div class=${resource.error ? "old" : nothing}>${show(resource.data)}</div>`;
   }
   if (resource.error) return trouble(resource);
   return html`<div class="loading" role="status"><span class="bone"></span><span class="bone"></span><span class="bone"></span><span class="hidden">Loading</span></div>`;
@@ -38,9 +38,10 @@ export function loaded(resource, show) {
 
 function trouble(resource) {
   const { error } = resource;
-  return html`<div class="notice bad" role="alert">${icon("warning")}
-    <p><strong>${error.name === "unreachable" ? "No answer" : error.name}</strong>: ${error.message}.
-    ${resource.data === null ? "Retrying automatically." : "What is shown is outdated."}</p>
+  // The age is beside what is announced: it changes every second.
+  return html`<div class="notice bad">${icon("warning")}
+    <p><span role="alert"><strong>${error.name === "unreachable" ? "No answer" : error.name}</strong>: ${error.message}.</span>
+    ${resource.data === null ? "Retrying automatically." : `What is shown is ${duration(resource.ageS)} old.`}</p>
     <button type="button" @click=${() => resource.refresh({ forget: true })}>Try again</button></div>`;
 }
 

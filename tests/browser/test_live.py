@@ -1,10 +1,11 @@
 """What happens while the page is open: workers that die, servers that are away, clocks that are wrong, many tabs."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Locator, expect
 
 from hasty.server.local_stack import Stack
 from tests.browser.browser import Watched, watched
@@ -87,6 +88,37 @@ async def test_page_is_right_again_after_the_server_was_away(browser: Browser, q
         assert posted.status_code == 201
         await page.get_by_role("link", name="Jobs").click()
         await expect(page.locator("tr[data-href]").first).to_contain_text("after it was away")
+
+
+async def test_failing_page_shows_how_old_it_is(browser: Browser, world: World) -> None:
+    """In grey, though the stream lives; and is right again as soon as it is answered."""
+    async with watched(browser, world.url) as watch:
+        watch.expected = ("Failed to load resource",)
+        page = await watch.open("#/kinds")
+        await page.locator(".kinds li").first.wait_for()
+        await page.route("**/v1/kinds", lambda route: route.abort())
+        notice = page.locator(".notice.bad")
+        await expect(notice).to_contain_text("What is shown is")
+        before = await age_s(notice)
+
+        async def grown() -> bool:
+            return await age_s(notice) > before
+
+        await eventually(grown, within_s=20)
+        await expect(page.locator(".live.on")).to_be_visible()
+        assert "grayscale" in await page.locator(".old:has(.kinds)").evaluate("(one) => getComputedStyle(one).filter")
+        await watch.accessible()
+        await page.unroute("**/v1/kinds")
+        await expect(notice).to_have_count(0)
+        await expect(page.locator(".old")).to_have_count(0)
+        await expect(page.locator(".kinds li").first).to_be_visible()
+
+
+async def age_s(notice: Locator) -> float:
+    """How many seconds old what is shown is, as a notice says."""
+    found = re.search(r"is (\d+\.?\d*) (ms|s) old", await notice.inner_text())
+    assert found
+    return float(found[1]) / (1000 if found[2] == "ms" else 1)
 
 
 async def test_wrong_clock_of_the_browser_does_not_matter(watch: Watched, world: World) -> None:
