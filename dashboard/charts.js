@@ -4,7 +4,8 @@ import { html } from "./vendor/lit-html/lit-html.js";
 
 const HEIGHT = 190;
 const LINES = { dashed: [6, 4], dotted: [2, 4] };
-const dark = matchMedia("(prefers-color-scheme: dark)");
+// What changes the colours: of the page, and the user's own, which the style sheet gives a chart as system colours.
+const SCHEMES = ["(prefers-color-scheme: dark)", "(forced-colors: active)"].map((query) => matchMedia(query));
 
 class Chart extends HTMLElement {
   #plot = null;
@@ -29,13 +30,13 @@ class Chart extends HTMLElement {
       this.#clear();
       this.#draw();
     };
-    dark.addEventListener("change", this.onColors);
+    SCHEMES.forEach((scheme) => scheme.addEventListener("change", this.onColors));
     this.#draw();
   }
 
   disconnectedCallback() {
     this.sizes.disconnect();
-    dark.removeEventListener("change", this.onColors);
+    SCHEMES.forEach((scheme) => scheme.removeEventListener("change", this.onColors));
     this.#clear();
   }
 
@@ -50,8 +51,16 @@ class Chart extends HTMLElement {
     else this.#plot = new globalThis.uPlot(this.#options(), this.#columns, this);
   }
 
+  /** A colour of the style sheet as numbers: a canvas does not know which colours a system colour stands for here. */
+  #color(name) {
+    this.style.color = `var(--${name})`;
+    const { color } = getComputedStyle(this);
+    this.style.color = "";
+    return color;
+  }
+
   #options() {
-    const color = (name) => getComputedStyle(this).getPropertyValue(`--${name}`).trim();
+    const color = (name) => this.#color(name);
     const axis = { stroke: color("muted"), grid: { stroke: color("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return {
       width: this.clientWidth || 300,

@@ -5,10 +5,11 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 import pytest
-from playwright.async_api import Browser, Route, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.browser.browser import Watched, watched
 from tests.browser.conftest import World
+from tests.eventually import eventually
 
 pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]
 
@@ -99,6 +100,52 @@ async def test_forced_colours_and_no_motion_show_the_same(browser: Browser, worl
         assert await page.locator("*").evaluate_all(
             "all => all.every((one) => getComputedStyle(one).animationName === 'none')"
         )
+
+
+async def test_charts_have_the_colours_that_are_forced(browser: Browser, world: World) -> None:
+    """And those of the page again when none are."""
+    async with watched(browser, world.url, forced_colors="active") as watch:
+        page = await watch.open()
+        await page.locator("hasty-chart canvas").first.wait_for()
+        forced, own = await colour_of(page, "Highlight"), "rgb(11, 92, 173)"
+        await eventually(lambda: is_drawn_in(page, forced))
+        assert not await is_drawn_in(page, own)
+        await page.emulate_media(forced_colors="none", color_scheme="light")
+        await eventually(lambda: is_drawn_in(page, own))
+        await page.emulate_media(forced_colors="active")
+        await eventually(lambda: is_drawn_in(page, forced))
+        assert not await is_drawn_in(page, own)
+
+
+async def colour_of(page: Page, name: str) -> str:
+    """What a system colour is on this page: `rgb(0, 0, 0)`."""
+    found: str = await page.locator("main").evaluate(
+        """(main, name) => {
+          const one = document.createElement("i");
+          one.style.color = name;
+          main.append(one);
+          const { color } = getComputedStyle(one);
+          one.remove();
+          return color;
+        }""",
+        name,
+    )
+    return found
+
+
+async def is_drawn_in(page: Page, colour: str) -> bool:
+    """Whether something of the first chart has a colour, of the form `rgb(0, 0, 0)`."""
+    drawn: bool = await page.locator("hasty-chart canvas").first.evaluate(
+        """(canvas, colour) => {
+          const wanted = colour.match(/\\d+/g).map(Number);
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          for (let n = 0; n < data.length; n += 4)
+            if (data[n + 3] > 250 && wanted.every((part, at) => Math.abs(data[n + at] - part) < 4)) return true;
+          return false;
+        }""",
+        colour,
+    )
+    return drawn
 
 
 async def test_every_chart_has_its_numbers_in_a_table(browser: Browser, world: World) -> None:
