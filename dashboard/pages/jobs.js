@@ -6,13 +6,14 @@ import { get, post, query, Resource } from "../api.js";
 import { ago, count, plural, shortId, submitCommand } from "../format.js";
 import { live } from "../live.js";
 import { announce, command, confirm, empty, icon, loaded, readOnly, status, time } from "../parts.js";
+import { lookFor, partOfId, wholeId } from "../short-ids.js";
 
 const PAGE = 50;
 const FOLLOWED = 10; // rows below the newest page that are asked for one by one at each look
 const AT_ONCE = 6;
+const NAMED = 10; // jobs that may be meant by a part of an id
 const AGES = { "5m": [300, "5 minutes"], "1h": [3600, "hour"], "1d": [86400, "day"], "7d": [604800, "7 days"] };
 const STATUSES = ["processing", "finished", "failed", "cancelled"];
-const ID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 export function jobs({ draw }) {
   return new Jobs(draw).page();
@@ -28,6 +29,7 @@ class Jobs {
     this.searchedTo = null;
     this.chosen = new Set();
     this.doing = null; // what bulk acting has come to
+    this.looking = null; // for a part of an id: what was typed, and what `lookFor` has come to, or an error
     this.shown = false; // whether `rows` belong to these filters
     this.newest = new Resource(() => this.#first(), () => this.#merge());
     this.older = new Resource(() => get(query("/v1/jobs", { ...this.#filters(), limit: PAGE, after: this.next })), () => this.#append());
@@ -49,6 +51,7 @@ class Jobs {
     sessionStorage.setItem("list", location.hash);
     if (this.shown && String(params) === String(this.params)) return;
     this.params = params;
+    this.looking = null;
     this.#again();
   }
 
@@ -142,8 +145,47 @@ class Jobs {
   #search(event) {
     event.preventDefault();
     const text = event.target.elements.search.value.trim();
-    if (ID.test(text)) location.hash = `#/jobs/${text.toLowerCase()}`;
+    const [id, part] = [wholeId(text), partOfId(text)];
+    this.looking = null;
+    if (id) location.hash = `#/jobs/${id}`;
+    else if (part) this.#look(text, part);
     else this.#set("key", text);
+  }
+
+  /** Show the jobs of a key, or where there are none, the one whose id has this part. */
+  async #look(text, part) {
+    const search = { text: text.replace(/^…/, "") };
+    this.looking = search;
+    this.draw();
+    try {
+      const { data } = await get(query("/v1/jobs", { ...this.#filters(), key: search.text, limit: 1 }));
+      if (this.looking !== search) return;
+      if (data.length) {
+        this.looking = null;
+        return void this.#set("key", search.text);
+      }
+      for await (const come of lookFor(part)) {
+        if (this.looking !== search) return;
+        Object.assign(search, come);
+        this.draw();
+      }
+      if (search.jobs.length === 1) return void (location.hash = `#/jobs/${search.jobs[0].id}`);
+    } catch (error) {
+      search.error = error;
+    }
+    if (this.looking === search) announce(lookedFor(search));
+    this.draw();
+  }
+
+  #found() {
+    const search = this.looking;
+    if (!search) return nothing;
+    const jobs = search.isDone ? search.jobs : [];
+    return html`<div class="notice ${search.error ? "bad" : ""}"><div>
+      <p>${lookedFor(search)}${search.isDone && search.oldest && !search.isAll ? html`, back to ${time(search.oldest.created_at)}` : nothing}.
+        ${search.isDone || search.error ? html`<button type="button" class="quiet" @click=${() => { this.looking = null; this.#set("key", search.text); }}>Search for it as a key</button>` : nothing}</p>
+      ${jobs.length > 1 ? html`<ul>${jobs.slice(0, NAMED).map((job) => html`<li><a href=${`#/jobs/${job.id}`}><code>${job.id}</code></a> ${job.kind}, ${job.phase ?? job.status}, ${ago(job.created_at)}</li>`)}</ul>` : nothing}
+    </div></div>`;
   }
 
   #choice(name, label, options) {
@@ -230,7 +272,7 @@ class Jobs {
 
   #view() {
     return html`<div class="pillbox">${this.fresh.length ? html`<button type="button" class="pill" @click=${() => this.#take()}>${this.fresh.length >= PAGE ? `${PAGE} or more new jobs` : plural(this.fresh.length, "new job")}: show</button>` : nothing}</div>
-      <h1>Jobs</h1>${this.#form()}${readOnly()}
+      <h1>Jobs</h1>${this.#form()}${this.#found()}${readOnly()}
       ${loaded(this.newest, () => (this.rows.length ? this.#table() : this.#nothing()))}
       ${this.rows.length || this.next ? this.#more() : nothing}${this.#bar()}`;
   }
@@ -270,4 +312,13 @@ class Jobs {
     const kind = kinds.find((one) => one.workers.length && !("object_id" in (one.input_schema.properties ?? {}))) ?? kinds[0];
     return empty("No jobs yet", html`<p>Post the first one:</p>${kind ? command(submitCommand(kind)) : nothing}<p>It appears here automatically.</p>`);
   }
+}
+
+/** What looking for a part of an id has come to, without a full stop. */
+function lookedFor({ text, part, jobs, looked, isAll, isDone, error }) {
+  if (error) return `Looking for ${text} failed: ${error.message}`;
+  if (!isDone) return `Looking for ${text}${looked ? ` among the newest jobs: ${count(looked)} so far` : ""}`;
+  const many = jobs.length > NAMED ? `; these are the newest ${NAMED}` : "";
+  if (jobs.length) return `${part} may be ${plural(jobs.length, "job")}${many}`;
+  return `No job has the key ${text}, and of ${isAll ? `all ${plural(looked, "job")}` : `the newest ${count(looked)} jobs`} none has an id with ${part} at its end or beginning`;
 }

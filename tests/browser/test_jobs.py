@@ -78,6 +78,49 @@ async def test_search_box_finds_an_id_and_a_key(watch: Watched, world: World) ->
     await expect(page.locator("h1")).to_contain_text(job["id"])
 
 
+async def test_search_box_finds_the_end_of_an_id(watch: Watched, world: World) -> None:
+    """As the page shows it, or as typed, unless it is a key; it is said how far was looked for what is neither."""
+    job = await world.v1.submit("greet", wait=20, name="by the end of its id")
+    page = await watch.open("#/jobs")
+    row = page.locator(f"tr[data-href$='{job['id']}'] a").first
+    end = (await row.inner_text()).strip()
+    assert end == f"…{job['id'][-12:]}"
+    for text in (end, job["id"][-8:], job["id"][-20:].upper()):
+        await page.goto(f"{world.url}/ui/#/jobs")
+        await searched(page, text)
+        await expect(page.locator("h1")).to_contain_text(job["id"])
+
+    await page.goto(f"{world.url}/ui/#/jobs")
+    await searched(page, "…fedcba987654")
+    await expect(page.locator(".notice")).to_contain_text(re.compile(r"none has an id with fedcba987654"))
+    await expect(page.locator(".notice")).to_contain_text(re.compile(r"of (all [\d,]+ jobs|the newest 1,000 jobs)"))
+    await watch.accessible()
+    key = "fedcba987654"
+    keyed = await world.v1.submit("resize", wait=20, url=key, seconds=0.1)
+    await searched(page, key)
+    await expect(page).to_have_url(re.compile(f"key={key}$"))
+    await expect(page.locator("tr[data-href]")).to_have_count(1)
+    assert await shown(page) == [keyed["id"]]
+
+
+async def test_search_names_the_jobs_that_may_be_meant(watch: Watched, world: World) -> None:
+    """Where several ids begin alike, as those of one second do."""
+    ids = await made(world, 3, "alike")
+    alike = ids[0][:6]
+    page = await watch.open("#/jobs")
+    await searched(page, alike)
+    await expect(page.locator(".notice li a").first).to_have_text(re.compile(f"^{alike}"))
+    await expect(page.locator(".notice")).to_contain_text(re.compile(rf"{alike} may be \d+ jobs"))
+    await page.locator(".notice li a", has_text=ids[1]).click()
+    await expect(page.locator("h1")).to_contain_text(ids[1])
+
+
+async def searched(page: Page, text: str) -> None:
+    """Type it into the search box."""
+    await page.locator("#search").fill(text)
+    await page.keyboard.press("Enter")
+
+
 async def test_keyboard_alone_reads_the_list(watch: Watched, world: World) -> None:
     """Down, up, open, back, search, help."""
     ids = await made(world, 3, "keys")
