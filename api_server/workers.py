@@ -88,6 +88,11 @@ class Worker:
         """How many places are taken: a worker that only sleeps does not say what it runs, but how much it holds."""
         return len(self.running) if self.has_handlers else self.held
 
+    @property
+    def sleeping(self) -> int:
+        """How many jobs of the built-in kind it names beside those that take a place of a handler."""
+        return len(self.asleep) if self.has_handlers else 0
+
 
 class Workers:
     """The job-servers that were heard of in the last minute."""

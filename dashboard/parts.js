@@ -51,6 +51,9 @@ export const empty = (title, body) => html`<div class="empty"><h2>${title}</h2>$
 export const command = (text) => html`<div class="command"><pre tabindex="0"><code>${text}</code></pre>
   <button type="button" class="quiet" @click=${(event) => copy(text, event.currentTarget)}>Copy</button></div>`;
 
+/** How a job-server with handlers is started, from the sources and in containers. */
+export const starts = () => html`${command("make up WORK=tasks.py")}<p>Or in containers, with the handlers in <code>work/tasks.py</code>:</p>${command("HASTY_WORK=tasks.py docker compose up -d")}`;
+
 export async function copy(text, button) {
   const before = button.dataset.label ?? button.textContent;
   button.dataset.label = before;

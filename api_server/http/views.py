@@ -110,7 +110,8 @@ class WorkerView(BaseModel):
     """A job-server that was heard of in the last minute; it is `silent` after five seconds without a sign.
 
     `free_slots` has each kind's share of the `free_places`. `elsewhere_in_s`: in how many seconds other workers begin
-    the jobs of a silent one; null while it is heard.
+    the jobs of a silent one; null while it is heard. `running` is how many of its places are taken. Where it has
+    handlers, jobs of the built-in kind take none of these: `sleeping` counts them, up to 1,000, after a second each.
     """
 
     worker: str
@@ -122,6 +123,7 @@ class WorkerView(BaseModel):
     free_places: int
     held: int
     running: int
+    sleeping: int
 
 
 class WorkerList(BaseModel):
@@ -299,6 +301,7 @@ class Views:
             "free_places": worker.free,
             "held": worker.held,
             "running": worker.taken,
+            "sleeping": worker.sleeping,
         }
 
 

@@ -3,7 +3,7 @@
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { get, Resource } from "../api.js";
 import { count, duration, json, plural, submitCommand } from "../format.js";
-import { command, icon, loaded } from "../parts.js";
+import { command, icon, loaded, starts } from "../parts.js";
 
 export function kinds({ draw }) {
   const list = new Resource(() => get("/v1/kinds"), draw);
@@ -12,7 +12,7 @@ export function kinds({ draw }) {
     tick: () => list.every(3000),
     view: () => html`<h1>Kinds</h1><p class="note">The kinds of jobs that job-servers have announced.</p>
       ${loaded(list, ({ data }) => html`<ul class="kinds">${data.map(kind)}</ul>
-        ${data.length === 1 ? html`<div class="empty"><h2>Add a handler of your own</h2><p>Write a function in tasks.py, and start Hasty with it:</p>${command("make up WORK=tasks.py")}</div>` : nothing}`)}`,
+        ${data.length === 1 ? html`<div class="empty"><h2>Add a handler of your own</h2><p>Write a function in tasks.py, and start Hasty with it:</p>${starts()}</div>` : nothing}`)}`,
   };
 }
 

@@ -3,9 +3,10 @@
 import { html, nothing } from "../vendor/lit-html/lit-html.js";
 import { get, Resource } from "../api.js";
 import { count, duration, plural } from "../format.js";
-import { command, empty, icon, loaded } from "../parts.js";
+import { empty, icon, loaded, starts } from "../parts.js";
 
 const CELLS = 200;
+const NAMED = 1000; // so many jobs that sleep are counted
 
 export function workers({ draw }) {
   const list = new Resource(() => get("/v1/workers"), draw);
@@ -17,13 +18,19 @@ export function workers({ draw }) {
   };
 }
 
-export const noWorkers = () => empty("No workers", html`<p>Accepted jobs are kept, and wait. Start a job-server:</p>${command("make up WORK=tasks.py")}`);
+export const noWorkers = () => empty("No workers", html`<p>Accepted jobs are kept, and wait. Start a job-server:</p>${starts()}`);
 
 export function worker(one) {
   return html`<div class="worker ${one.silent ? "silent" : ""}">
     <h3>${one.worker}</h3>
-    <p>${one.silent ? silence(one) : html`<span class="status running">${icon("running")}${one.running ? `runs ${count(one.running)}` : "idle"}</span>, heard from ${one.last_sign_s < 2 ? "just now" : `${duration(one.last_sign_s)} ago`}`}</p>
+    <p>${one.silent ? silence(one) : html`<span class="status running">${icon("running")}${does(one)}</span>, heard from ${one.last_sign_s < 2 ? "just now" : `${duration(one.last_sign_s)} ago`}`}</p>
     ${places(one)}</div>`;
+}
+
+/** What it does now; jobs that sleep beside handlers take none of their places. */
+function does({ running, sleeping = 0 }) {
+  const parts = [running ? `runs ${count(running)}` : "", sleeping ? `${count(sleeping)}${sleeping < NAMED ? "" : " or more"} asleep` : ""];
+  return parts.filter(Boolean).join(", ") || "idle";
 }
 
 function silence(one) {

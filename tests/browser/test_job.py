@@ -50,6 +50,13 @@ async def test_job_that_sleeps_is_followed_to_its_end(watch: Watched, world: Wor
     assert await page.locator("details thead th.number").all_inner_texts() == ["Attempt", "Run"]
 
 
+async def test_worker_shows_what_sleeps_beside_its_handlers(watch: Watched, world: World) -> None:
+    """It is not idle, though none of its places is taken."""
+    await world.v1.http.post("/", json={"object_id": "beside handlers"})
+    page = await watch.open("#/workers")
+    await expect(page.locator(".worker .status").filter(has_text="asleep")).not_to_have_count(0)
+
+
 async def test_failed_job_shows_its_traceback(watch: Watched, world: World) -> None:
     """And why, in a sentence."""
     job = await world.v1.submit("fetch", wait=30, url="broken", fails=9)

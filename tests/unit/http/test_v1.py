@@ -281,6 +281,19 @@ async def test_workers_say_what_they_serve(api: Api, http: httpx.AsyncClient) ->
     assert (worker["free_places"], worker["elsewhere_in_s"]) == (7, None)
 
 
+async def test_worker_with_handlers_says_what_sleeps_beside_them(api: Api, http: httpx.AsyncClient) -> None:
+    """Where it only sleeps, what it holds takes its places, and nothing is beside them."""
+    told = {**json.loads(pulse(sleep=3)), "asleep": {"a": 1.0, "b": 2.0}, "held": 2}
+    only_sleeps = {**told, "worker": "w-2", "kinds": {}, "slots": {}}
+    for each in (told, only_sleeps):
+        api.parts.workers.hear(json.dumps(each).encode())
+    shown = (await http.get("/v1/workers")).json()["data"]
+    assert [(worker["worker"], worker["running"], worker["sleeping"]) for worker in shown] == [
+        ("w-1", 0, 2),
+        ("w-2", 2, 0),
+    ]
+
+
 async def test_silent_worker_says_when_its_jobs_begin_elsewhere(api: Api, http: httpx.AsyncClient) -> None:
     """After the ack wait, which is 50 s here."""
     api.parts.workers.hear(pulse())
