@@ -92,8 +92,9 @@ async def watched(browser: Browser, url: str, *, width: int = 1280, **context: A
     made.set_default_timeout(30_000)
     page = await made.new_page()
     one = Watched(page, url)
-    page.on("console", one.note_console)
-    page.on("pageerror", lambda error: one.faults.append(f"exception: {error}"))
+    # Of every page in it, also of those that are opened later.
+    made.on("console", one.note_console)
+    made.on("weberror", lambda error: one.faults.append(f"exception: {error.error}"))
     made.on("request", one.note_request)
     try:
         yield one

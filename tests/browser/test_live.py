@@ -4,6 +4,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 from playwright.async_api import Browser, Locator, expect
 
@@ -23,6 +24,12 @@ globalThis.Date = class extends Right {
   static now() { return Right.now() + shift; }
 };
 """
+
+
+NOTE_SILENCE = """() => {
+  globalThis.said = [];
+  setInterval(() => document.querySelectorAll(".worker.silent").forEach((one) => said.push(one.innerText)), 100);
+}"""
 
 
 def ended_streams(stack: Stack, since: datetime) -> int:
@@ -60,9 +67,13 @@ async def test_killed_worker_shows_and_its_job_goes_on(watch: Watched, world: Wo
     tab = await page.context.new_page()
     await tab.goto(f"{world.url}/ui/#/workers")
     await tab.locator(".workers li").first.wait_for()
+    await tab.evaluate(NOTE_SILENCE)
     await killed.kill()
     silent = tab.locator(".worker.silent").filter(has_text=worker)
-    await expect(silent).to_contain_text("begin", timeout=20_000)
+    await expect(silent).to_contain_text("begins elsewhere now", timeout=20_000)
+    left = [float(told) for told in re.findall(r"elsewhere in (\d+(?:\.\d+)?) s", await tab.evaluate("said.join()"))]
+    assert left == sorted(left, reverse=True)
+    assert left[0] > left[-1]
     await expect(page.locator(".title .status")).to_have_text("finished", timeout=60_000)
     await expect(page.locator(".facts")).not_to_contain_text(worker)
     assert (await world.v1.job(job["id"]))["worker"] != worker
@@ -132,6 +143,6 @@ async def test_wrong_clock_of_the_browser_does_not_matter(watch: Watched, world:
     # On a slow machine, none is found in the time that a search has.
     await expect(page.locator(".empty")).to_be_visible()
     asked = await page.evaluate("performance.getEntriesByType('resource').map((one) => one.name)")
-    since = [one for one in asked if "since=" in one]
-    assert since
-    await world.v1.http.get(since[-1])
+    since = [datetime.fromisoformat(httpx.URL(one).params["since"]) for one in asked if "since=" in one]
+    now = datetime.fromisoformat((await world.v1.http.get("/v1/overview")).json()["at"])
+    assert abs(now - timedelta(hours=1) - since[-1]) < timedelta(minutes=1)

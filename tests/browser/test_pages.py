@@ -83,6 +83,24 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+async def test_faults_of_every_tab_are_noted(browser: Browser, world: World) -> None:
+    """Not only of the one that was opened first."""
+    with pytest.raises(AssertionError, match=r"error: from the second tab.*exception: .*thrown there"):
+        await fail_in_second_tab(browser, world.url)
+
+
+async def fail_in_second_tab(browser: Browser, url: str) -> None:
+    """Open one beside the first, which does nothing wrong."""
+    async with watched(browser, url) as watch:
+        tab = await watch.page.context.new_page()
+        await tab.goto(f"{url}/ui/")
+        await tab.evaluate("""new Promise((done) => {
+          console.error("from the second tab");
+          addEventListener("error", done);
+          setTimeout(() => { throw new Error("thrown there"); });
+        }).then(() => null)""")
+
+
 async def judged(watch: Watched) -> None:
     """A page that is there: within the window, and nothing serious, light and dark."""
     await watch.fits()
@@ -91,11 +109,13 @@ async def judged(watch: Watched) -> None:
         await watch.accessible()
 
 
-async def test_forced_colours_and_no_motion_show_the_same(browser: Browser, world: World) -> None:
+@pytest.mark.parametrize("name", [*PAGES, "running job"])
+async def test_forced_colours_and_no_motion_show_the_same(browser: Browser, world: World, name: str) -> None:
     """No word depends on a colour or a movement."""
+    path, shows = PAGES.get(name, (f"#/jobs/{world.jobs['running']}", ".timeline i.running"))
     async with watched(browser, world.url, forced_colors="active", reduced_motion="reduce") as watch:
-        page = await watch.open()
-        await page.locator(".figures").wait_for()
+        page = await watch.open(path)
+        await page.locator(shows).first.wait_for()
         await watch.accessible()
         assert await page.locator("*").evaluate_all(
             "all => all.every((one) => getComputedStyle(one).animationName === 'none')"
