@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -37,6 +37,8 @@ WIDER: Final = 1.5
 minute: a database may have to sort all that it finds there."""
 
 RECENT_S: Final = 10.0
+ENDED_WITHIN: Final = timedelta(seconds=2)
+"""What ends per second is told from counts of unfinished jobs at least so far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,9 @@ class Overview:
     That was at `at`, or up to `SAMPLE_MAX / LIVED_PER_S` seconds before where there were many. `accepted` is the sum of
     all statuses. With `sampled`, there were more, and these are the newest. `unfinished` counts all jobs that have not
     ended, however old, up to `WAITING_MAX`. `seconds` has a pair for each second of the span, the oldest first: how
-    many jobs were accepted in it, and how many of the span's jobs ended in it. `unserved` counts the unfinished jobs of
-    kinds that no worker serves, by kind, as far as they are among `WAITING_MAX` unfinished jobs.
+    many jobs were accepted in it, and how many of the span's jobs ended in it. `ended_per_s` is about all jobs, however
+    old, on average over the part of the span since the first count; None while that is not known. `unserved` counts the
+    unfinished jobs of kinds that no worker serves, by kind, as far as they are among `WAITING_MAX` unfinished jobs.
     """
 
     at: datetime
@@ -68,6 +71,7 @@ class Overview:
     to_end: Quantiles | None
     unfinished: int
     seconds: list[tuple[int, int]]
+    ended_per_s: float | None = None
     unserved: dict[str, int] = field(default_factory=dict)
 
 
@@ -107,6 +111,8 @@ class Overviews:
         self._look_back = SPAN
         self._making: asyncio.Task[Overview] | None = None
         self._unfinished: int | None = None
+        # How many jobs were unfinished when, in the last minute.
+        self._counts: deque[tuple[datetime, int]] = deque()
         self._counted_at = float("-inf")
         self._count_again_at = float("-inf")
         self._counting: asyncio.Task[None] | None = None
@@ -163,6 +169,7 @@ class Overviews:
             to_end=quantiles([(job.ended_at - job.created_at).total_seconds() for job in jobs if job.ended_at]),
             unfinished=0,
             seconds=by_second(jobs, now, span),
+            ended_per_s=ended_per_s(jobs, self._counts, now - span, now),
         )
 
     async def _count_unserved(self, unfinished: int) -> dict[str, int]:
@@ -182,10 +189,21 @@ class Overviews:
 
     async def _count(self) -> int:
         self._count_again_at = _loop_time() + KEPT_S
+        asked_at = self._now()
         unfinished = await self._jobs.unfinished(WAITING_MAX)
         self._unfinished, self._counted_at = unfinished, _loop_time()
+        self._note(asked_at + (self._now() - asked_at) / 2, unfinished)
         self._count_again_at = self._counted_at + max(KEPT_S, unfinished / COUNTED_PER_S)
         return unfinished
+
+    def _note(self, at: datetime, unfinished: int) -> None:
+        """Keep a count for a minute; where there were more than are counted, nothing before it is of use."""
+        if unfinished >= WAITING_MAX:
+            self._counts.clear()
+            return
+        while self._counts and self._counts[0][0] < at - SPAN:
+            self._counts.popleft()
+        self._counts.append((at, unfinished))
 
 
 def _loop_time() -> float:
@@ -197,6 +215,23 @@ def by_second(jobs: Sequence[Lived], now: datetime, span: timedelta) -> list[tup
     accepted = Counter((now - job.created_at) // SECOND for job in jobs)
     ended = Counter((now - job.ended_at) // SECOND for job in jobs if job.ended_at is not None)
     return [(accepted[ago], ended[ago]) for ago in reversed(range(max(span // SECOND, 1)))]
+
+
+def ended_per_s(
+    jobs: Sequence[Lived], counts: Iterable[tuple[datetime, int]], first: datetime, last: datetime
+) -> float | None:
+    """Tell how many jobs ended per second: those that were accepted between two counts, less what these grew by.
+
+    `jobs` are all that were created from `first` to `last`, `counts` say how many were unfinished when. None where
+    too little was counted.
+    """
+    within = [(at, unfinished) for at, unfinished in counts if first <= at <= last]
+    if not within or within[-1][0] - within[0][0] < ENDED_WITHIN:
+        return None
+    (start, before), (end, after) = within[0], within[-1]
+    accepted = sum(start < job.created_at <= end for job in jobs)
+    # A job may be counted a moment before or after it was created.
+    return round(max(accepted + before - after, 0) / (end - start).total_seconds(), 3)
 
 
 def quantiles(seconds: Sequence[float]) -> Quantiles | None:

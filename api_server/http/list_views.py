@@ -123,7 +123,8 @@ class OverviewView(BaseModel):
     `accepted` is the sum of the counts by status. `unfinished` counts all jobs that have not ended, however old, up to
     10,000. `running`, `free_slots` and `workers` are what the workers say. `seconds` has a pair for each second of
     the span, the oldest first: how many jobs were accepted in it, and how many of these jobs ended in it; endings of
-    jobs that are older than the span are not counted. `ui` is what the dashboard may do.
+    jobs that are older than the span are not counted. `ended_per_s` counts all that ended, over up to that span; null
+    while it is not known. `ui` is what the dashboard may do.
     """
 
     at: Time
@@ -142,6 +143,7 @@ class OverviewView(BaseModel):
     workers: int
     silent_workers: int
     seconds: list[tuple[int, int]]
+    ended_per_s: float | None
     ui: Ui
     verdict: str
 
@@ -214,6 +216,7 @@ def overview(shown: Overview, workers: Mapping[str, Any]) -> bytes:
         "to_end_s": None if shown.to_end is None else asdict(shown.to_end),
         "unfinished": shown.unfinished,
         "seconds": shown.seconds,
+        "ended_per_s": shown.ended_per_s,
         **workers,
     }
     return dumped(view)

@@ -18,7 +18,7 @@ function page(now, workers) {
     ${verdict(now)}
     <dl class="figures">
       ${figure("accepted", `${(now.accepted / now.span_s).toFixed(1)} /s`, "on average over the last minute")}
-      ${figure("ended", `${((now.finished + now.failed + now.cancelled) / now.span_s).toFixed(1)} /s`, "of the jobs accepted in the last minute")}
+      ${ended(now)}
       ${figure("in flight", `${count(now.unfinished)}${now.unfinished >= 10000 ? "+" : ""}`, "accepted and not ended")}
       ${figure("running", count(now.running), plural(now.free_slots, "free place"))}
       ${figure("workers", count(now.workers), now.silent_workers ? `${now.silent_workers} silent` : "all are reporting")}
@@ -34,6 +34,11 @@ function verdict(now) {
 }
 
 const figure = (name, value, note) => html`<div class="card"><dt>${name}</dt><dd>${value}<small>${note}</small></dd></div>`;
+
+// An api-server knows it after some seconds, and not while more jobs wait than are counted; an older one never tells.
+const ended = ({ ended_per_s: rate }) => (rate === null || rate === undefined
+  ? figure("ended", "–", "not known now")
+  : figure("ended", `${rate.toFixed(1)} /s`, "on average over the last minute"));
 
 function rates({ seconds }) {
   const ago = seconds.map((_, n) => n - seconds.length);

@@ -1,4 +1,4 @@
-"""The overview's verdict on a running system: two api-servers, and a worker that serves what a test says."""
+"""The overview's verdict and rates on a running system: two api-servers, and a worker that serves what a test says."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 
 from hasty.jobs import Ending, Kind, Turn, Way
 from hasty.server.local_stack import Stack
-from tests.e2e.fake_worker import Worker, working
+from tests.e2e.fake_worker import Worker, ending_of, working
 from tests.e2e.stacks import running, services
 from tests.e2e.v1 import V1
 from tests.eventually import eventually
@@ -50,17 +50,36 @@ async def test_verdict_names_the_kind_that_no_worker_serves(tmp_path_factory: py
 
 
 async def follow(stack: Stack, worker: Worker, v1: V1) -> None:
-    """Post a job of each kind, and have the worker serve both, one, both and none of them."""
+    """Post a job of each kind, end one, and have the worker serve both, one, both and none of the kinds."""
     await eventually(lambda: knows(v1, {"greet", "resize"}))
     for kind in worker.kinds:
         await v1.submit(kind)
     await judged(stack, "All is well: .*, 2 jobs under way")
+    await rated(stack, ended=False)
+    await eventually(lambda: len(worker.seen) == len(worker.kinds))
+    [greeting] = [turn for turn in worker.seen if turn.task and turn.task.kind == "greet"]
+    await worker.end(ending_of(greeting))
+    await rated(stack, ended=True)
     kinds, worker.kinds = worker.kinds, {"greet": GREET}
     await judged(stack, "No worker serves resize: 1 job waits")
     worker.kinds = kinds
-    await judged(stack, "All is well: .*, 2 jobs under way")
+    await judged(stack, "All is well: .*, 1 job under way")
     worker.muted = True
-    await judged(stack, "No worker is heard: 2 jobs wait")
+    await judged(stack, "No worker is heard: 1 job waits")
+
+
+async def rated(stack: Stack, *, ended: bool) -> None:
+    """Both api-servers say whether jobs ended, whichever of them applied the ending, or will soon."""
+
+    async def shown() -> bool:
+        async with httpx.AsyncClient() as http:
+            for child in services(stack, "api-server"):
+                rate = (await http.get(f"http://{child.address}/v1/overview")).json()["ended_per_s"]
+                assert rate is not None
+                assert (rate > 0) is ended, rate
+        return True
+
+    await eventually(shown, within_s=30)
 
 
 async def knows(v1: V1, names: set[str]) -> bool:

@@ -43,6 +43,18 @@ def test_span_below_a_second_is_one_second() -> None:
     assert by_second([lived(0.1), lived(0.2, 0.1)], NOW, timedelta(milliseconds=300)) == [(2, 1)]
 
 
+def test_ended_jobs_are_told_from_accepted_and_unfinished_ones() -> None:
+    """However long ago those were accepted that ended: between the first and the last count, and no others."""
+    jobs = [lived(seconds) for seconds in (1, 5, 6, 7, 20)]
+    counts = [(NOW - timedelta(seconds=ago), unfinished) for ago, unfinished in ((90, 0), (12, 50), (9, 99), (2, 33))]
+    first = NOW - timedelta(seconds=60)
+    assert overview.ended_per_s(jobs, counts, first, NOW) == (3 + 50 - 33) / 10
+    assert overview.ended_per_s(jobs, [*counts[:3], (counts[3][0], 54)], first, NOW) == 0
+    assert overview.ended_per_s(jobs, counts[:2], first, NOW) is None
+    assert overview.ended_per_s(jobs, counts, NOW - timedelta(seconds=8), NOW) is None
+    assert overview.ended_per_s(jobs, [], first, NOW) is None
+
+
 class Jobs:
     """Jobs that come at a steady rate and do not end."""
 
@@ -105,6 +117,24 @@ async def followed(jobs: Jobs, clock: Clock, seconds: int) -> list[overview.Over
         shown.append(await overviews.latest())
         clock.s += KEPT_S / 2
     return shown
+
+
+async def test_jobs_older_than_a_minute_count_when_they_end(clock: Clock) -> None:
+    """No job that came within the minute has ended; two a second of the older ones do, and then none is told."""
+    jobs = Jobs(per_s=10, unfinished=1_000)
+    overviews = Overviews(jobs, now=clock.now, root_kind=SLEEP)
+    told = []
+    for _ in range(100):
+        told.append((await overviews.latest()).ended_per_s)
+        jobs.count += 8
+        clock.s += KEPT_S
+    assert told[:2] == [None, None]
+    assert set(told[4:]) == {2}
+    jobs.count = WAITING_MAX
+    for _ in range(5):
+        clock.s += COUNTED_PER_S
+        latest = await overviews.latest()
+    assert latest.ended_per_s is None
 
 
 async def test_few_jobs_are_looked_at_each_second(clock: Clock) -> None:
