@@ -132,7 +132,7 @@ async def test_jobs_older_than_a_minute_count_when_they_end(clock: Clock) -> Non
     assert set(told[4:]) == {2}
     jobs.count = WAITING_MAX
     for _ in range(5):
-        clock.s += COUNTED_PER_S
+        clock.s += WAITING_MAX / COUNTED_PER_S
         latest = await overviews.latest()
     assert latest.ended_per_s is None
 
