@@ -75,10 +75,10 @@ async def test_page_without_an_answer_can_be_asked_for_again(browser: Browser, q
         watch.expected = ("Failed to load resource",)
         await watch.page.route("**/v1/kinds", lambda route: route.abort())
         page = await watch.open("#/kinds")
-        await expect(page.locator(".notice.bad")).to_contain_text("It is asked again by itself")
+        await expect(page.locator(".notice.bad")).to_contain_text("Retrying automatically")
         await judged(watch)
         await page.unroute("**/v1/kinds")
-        await page.get_by_role("button", name="Ask again").click()
+        await page.get_by_role("button", name="Try again").click()
         await expect(page.locator(".kinds li")).to_have_count(1)
         await expect(page.locator(".notice.bad")).to_have_count(0)
 
@@ -89,7 +89,7 @@ async def test_page_without_workers_shows_how_to_start_one(browser: Browser, qui
     async with watched(browser, quiet.url, width=width) as watch:
         await watch.page.route("**/v1/workers", lambda route: route.fulfill(json={"data": []}))
         page = await watch.open("#/workers")
-        await expect(page.get_by_role("heading", name="No worker is heard")).to_be_visible()
+        await expect(page.get_by_role("heading", name="No workers")).to_be_visible()
         assert await page.locator(".empty pre").all_inner_texts() == [
             "make up WORK=tasks.py",
             "HASTY_WORK=tasks.py docker compose up -d",
