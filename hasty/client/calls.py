@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from hasty.client.effects import Answer, Call, Calls, Emit, NoAnswer, Open, Pause, Read, Request
-from hasty.client.errors import PROBLEM_TYPE, Refused, UnexpectedAnswer, WaitTimeout, refused
-from hasty.client.exchange import Outage, RetryPolicy, document_of, exchange, failed, reply_of
+from hasty.client.errors import PROBLEM_TYPE, REQUEST_ID, Refused, UnexpectedAnswer, WaitTimeout, refused
+from hasty.client.exchange import Outage, RetryPolicy, document_of, exchange, failed, reading, reply_of
 from hasty.client.inputs import as_json
 from hasty.client.model import Job, NewJob, decoded
 from hasty.client.sse import Parser, TooLong
@@ -99,7 +99,8 @@ class V1:
             wait = {"wait": f"{int(left_s) if left_s >= 1 else round(left_s, 3)}"}
             request = Request("GET", _path(job_id), query=wait, timeout_s=left_s + POLL_GRACE_S)
             answer = yield from exchange(self.retry_policy, request, until=deadline)
-            job = decoded(Job, document_of(answer))
+            with reading(answer):
+                job = decoded(Job, document_of(answer))
             if job.ended:
                 return job
             if deadline is not None and clock() >= deadline:
@@ -126,7 +127,7 @@ class V1:
                     failure = chunk or NoAnswer("the stream ended")
                     break
                 outage.over()
-                for job, last_id in _jobs(parser, chunk):  # noqa: B007 - it is the latest event's that is sent
+                for job, last_id in _jobs(parser, chunk, opened.answer):  # noqa: B007 - it is the latest event's that is sent
                     if latest is None or _changed(latest, job):
                         latest = job
                         yield Emit(job)
@@ -143,10 +144,13 @@ class V1:
         while limit is None or given < limit:
             size = PAGE if limit is None else min(PAGE, limit - given)
             query = {**filters, **after, "limit": str(size)}
-            page = yield from self._read("/v1/jobs", query)
-            for each in _members(page, "data"):
+            answer = yield from self._read("/v1/jobs", query)
+            with reading(answer):
+                page = document_of(answer)
+                found = [decoded(Job, each) for each in _members(page, "data")]
+            for job in found:
                 given += 1
-                yield Emit(decoded(Job, each))
+                yield Emit(job)
             if page.get("next") is None:
                 return
             if on_searched is not None and page.get("searched_back_to") is not None:
@@ -168,29 +172,29 @@ class V1:
             headers = {"idempotency-key": f"{key}:{n}"}
             request = Request("POST", "/v1/batches", body, headers, timeout_s=BATCH_S)
             answer = yield from exchange(self.retry_policy, request)
-            results += [_result(each, answer) for each in _members(document_of(answer), "results")]
+            with reading(answer):
+                results += [_result(each, answer) for each in _members(document_of(answer), "results")]
         return results
 
     def list_of(self, cls: type[T], path: str) -> Call[list[T]]:
         """Read all members of a list without pages."""
-        document = yield from self._read(path, {})
-        return [decoded(cls, each) for each in _members(document, "data")]
+        answer = yield from self._read(path, {})
+        with reading(answer):
+            return [decoded(cls, each) for each in _members(document_of(answer), "data")]
 
     def one_of(self, cls: type[T], path: str) -> Call[T]:
         """Read one thing."""
-        document = yield from self._read(path, {})
-        return decoded(cls, document)
+        answer = yield from self._read(path, {})
+        with reading(answer):
+            return decoded(cls, document_of(answer))
 
     def _job(self, request: Request) -> Call[Job]:
         answer = yield from exchange(self.retry_policy, request)
-        return decoded(Job, document_of(answer))
+        with reading(answer):
+            return decoded(Job, document_of(answer))
 
-    def _read(self, path: str, query: Mapping[str, str]) -> Call[dict[str, Any]]:
-        answer = yield from exchange(self.retry_policy, Request("GET", path, query=query))
-        document = document_of(answer)
-        if not isinstance(document, dict):
-            raise UnexpectedAnswer("the answer is none of Hasty's: is the URL right?")
-        return document
+    def _read(self, path: str, query: Mapping[str, str]) -> Call[Answer]:
+        return exchange(self.retry_policy, Request("GET", path, query=query))
 
 
 def id_of(job: str | Job) -> str:
@@ -273,7 +277,7 @@ def _members(document: Any, name: str) -> list[Any]:
 def _result(member: Any, answer: Answer) -> Job | Refused:
     if "job" in member:
         return decoded(Job, member["job"])
-    request_id = {name: value for name, value in answer.headers.items() if name == "x-request-id"}
+    request_id = {name: value for name, value in answer.headers.items() if name == REQUEST_ID}
     return refused(member["status"], member["problem"], request_id)
 
 
@@ -282,17 +286,20 @@ def _streams(answer: Answer) -> bool:
     if answer.status == 204:  # noqa: PLR2004 - HTTP's number
         return False
     if answer.headers.get("content-type", "").partition(";")[0].strip() != EVENT_STREAM:
-        raise UnexpectedAnswer("the answer is no event stream, so it is none of Hasty's: is the URL right?")
+        what = "the answer is no event stream, so it is none of Hasty's: is the URL right?"
+        raise UnexpectedAnswer(what, answer.headers)
     return True
 
 
-def _jobs(parser: Parser, chunk: bytes) -> Iterable[tuple[Job, str]]:
+def _jobs(parser: Parser, chunk: bytes, answer: Answer) -> Iterable[tuple[Job, str]]:
     try:
         for message in parser.feed(chunk):
             if message.name == "job":
-                yield decoded(Job, document_of(Answer(200, {}, message.data.encode()))), message.id
+                with reading(answer):
+                    job = decoded(Job, document_of(Answer(200, {}, message.data.encode())))
+                yield job, message.id
     except TooLong as error:
-        raise UnexpectedAnswer(str(error)) from None
+        raise UnexpectedAnswer(str(error), answer.headers) from None
 
 
 def _changed(before: Job, now: Job) -> bool:

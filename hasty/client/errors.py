@@ -2,7 +2,7 @@
 
 HastyError                   everything below
 ├── Unreachable              no answer, however often it was asked
-├── UnexpectedAnswer         an answer that no Hasty gives: another service is at this URL
+├── UnexpectedAnswer         an answer that no Hasty gives: another service is at this URL; `request_id`
 ├── Refused                  an answer that says no: `problem`, `status`, `detail`, `request_id`
 │   ├── InvalidRequest       the request is malformed, or too large
 │   │   ├── BadInput         the input does not fit the kind: `errors`
@@ -33,6 +33,9 @@ if TYPE_CHECKING:  # a job's result raises these errors, so `model` imports this
     from hasty.client.model import Job
 
 PROBLEM_TYPE: Final = "urn:hasty:problem:"
+REQUEST_ID: Final = "x-request-id"
+"""The header with which Hasty names a request."""
+
 SERVER_ERRORS: Final = 500
 BY_OTHERS: Final = frozenset({429, 502, 503, 504})
 """What a proxy in between says when Hasty cannot be reached."""
@@ -47,7 +50,17 @@ class Unreachable(HastyError):
 
 
 class UnexpectedAnswer(HastyError):
-    """The answer is none that Hasty gives: another service is at this URL."""
+    """The answer is none that Hasty gives: another service is at this URL.
+
+    `request_id` is what the answer calls the request, where it does: by it, logs tell what answered.
+    """
+
+    def __init__(self, what: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(what)
+        self.request_id = (headers or {}).get(REQUEST_ID)
+
+    def __str__(self) -> str:
+        return super().__str__() if self.request_id is None else f"{super().__str__()} (request {self.request_id})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +81,7 @@ class Refused(HastyError):
         self.status: Final = status
         self.problem: Final = str(document.get("type", "")).removeprefix(PROBLEM_TYPE)
         self.detail: Final = str(document.get("detail") or document.get("title") or f"HTTP status {status}")
-        self.request_id: Final = headers.get("x-request-id")
+        self.request_id: Final = headers.get(REQUEST_ID)
         self.retry_after_s: Final = retry_after_s(headers)
         self._document = document
         # What is no fault of the request's is looked up in the logs.
@@ -190,7 +203,8 @@ def error_of(answer: Answer) -> HastyError:
         return refused(answer.status, document, answer.headers)
     if answer.status in BY_OTHERS:
         return Unavailable(answer.status, {}, answer.headers)
-    return UnexpectedAnswer(f"the answer is none of Hasty's, with HTTP status {answer.status}: is the URL right?")
+    what = f"the answer is none of Hasty's, with HTTP status {answer.status}: is the URL right?"
+    return UnexpectedAnswer(what, answer.headers)
 
 
 def refused(status: int, document: Mapping[str, Any], headers: Mapping[str, str]) -> Refused:

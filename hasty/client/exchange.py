@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from hasty.client.effects import Answer, Call, NoAnswer, Pause, Reply, Request, Send
-from hasty.client.errors import UnexpectedAnswer, Unreachable, error_of, retry_after_s
+from hasty.client.errors import REQUEST_ID, UnexpectedAnswer, Unreachable, error_of, retry_after_s
 
 RETRY_FOR_S: Final = 60.0
 FIRST_PAUSE_S: Final = 0.1
@@ -146,4 +147,15 @@ def document_of(answer: Answer) -> Any:
     try:
         return json.loads(answer.body)
     except ValueError:
-        raise UnexpectedAnswer("the answer is no JSON, so it is none of Hasty's: is the URL right?") from None
+        what = "the answer is no JSON, so it is none of Hasty's: is the URL right?"
+        raise UnexpectedAnswer(what, answer.headers) from None
+
+
+@contextmanager
+def reading(answer: Answer) -> Iterator[None]:
+    """Read an answer: an error that says it is none of Hasty's gets the request's id."""
+    try:
+        yield
+    except UnexpectedAnswer as error:
+        error.request_id = answer.headers.get(REQUEST_ID)
+        raise

@@ -1,5 +1,6 @@
 """The calls of the client, on a scripted server."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -22,7 +23,8 @@ from hasty.client.errors import (
     Unreachable,
     WaitTimeout,
 )
-from hasty.client.model import Job, NewJob, Progress, decoded
+from hasty.client.model import Job, Kind, NewJob, Overview, Progress, decoded
+from hasty.client.sse import EVENT_MAX
 from tests.unit.client.scripted import JOB_ID, REFUSED, STREAM, Server, answer, bodies, event, job, problem
 
 DONE = job("finished", output="hello", revision=9)
@@ -117,6 +119,47 @@ def test_refusal_is_an_error_at_once(reply: Answer, error: type[Exception], memb
         server.run(server.v1().submit("greet", {}))
     assert {name: getattr(caught.value, name) for name in members} == members
     assert len(server.requests) == 1
+
+
+NAMED = {"x-request-id": "r-1"}
+NO_JOB = event({"revision": 1})
+UNEXPECTED: dict[str, tuple[list[Reply], Callable[[Server], object]]] = {
+    "status": ([Answer(404, NAMED, b"{}")], lambda server: server.run(server.v1().get(JOB_ID))),
+    "no JSON": ([Answer(200, NAMED, b"<html>")], lambda server: server.run(server.v1().get(JOB_ID))),
+    "no job": ([Answer(201, NAMED, b"{}")], lambda server: server.run(server.v1().submit("greet", {}))),
+    "waited for": ([Answer(200, NAMED, b"[]")], lambda server: server.run(server.v1().wait(JOB_ID, None))),
+    "page": ([Answer(200, NAMED, b"[]")], lambda server: server.each(server.v1().jobs({}, None))),
+    "list": ([Answer(200, NAMED, b"{}")], lambda server: server.run(server.v1().list_of(Kind, "/v1/kinds"))),
+    "one thing": ([Answer(200, NAMED, b"7")], lambda server: server.run(server.v1().one_of(Overview, "/v1/overview"))),
+    "batch": ([Answer(200, NAMED, b"{}")], lambda server: server.run(server.v1().submit_many([NewJob("greet", {})]))),
+    "no stream": ([Answer(200, NAMED, b"")], lambda server: server.each(server.v1().events(JOB_ID))),
+    "event": (
+        [Answer(200, {**STREAM.headers, **NAMED}), NO_JOB],
+        lambda server: server.each(server.v1().events(JOB_ID)),
+    ),
+    "long event": (
+        [Answer(200, {**STREAM.headers, **NAMED}), b"data: " + b"x" * EVENT_MAX],
+        lambda server: server.each(server.v1().events(JOB_ID)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("replies", "call"), UNEXPECTED.values(), ids=UNEXPECTED)
+def test_unexpected_answer_names_its_request(replies: list[Reply], call: Callable[[Server], object]) -> None:
+    """However it is read: by its id, logs tell what answered."""
+    with pytest.raises(UnexpectedAnswer) as caught:
+        call(Server(replies))
+    assert caught.value.request_id == "r-1"
+    assert str(caught.value).endswith(" (request r-1)")
+
+
+def test_unexpected_answer_of_a_stranger_has_no_request_id() -> None:
+    """It is not made up."""
+    server = Server([Answer(404, {}, b"<html>")])
+    with pytest.raises(UnexpectedAnswer) as caught:
+        server.run(server.v1().get(JOB_ID))
+    assert caught.value.request_id is None
+    assert "(request" not in str(caught.value)
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "x/y", "x?wait=1", "01a21cd1"])
