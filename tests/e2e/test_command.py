@@ -184,6 +184,20 @@ async def test_terminal_shows_progress_and_ctrl_c_leaves_the_job(hasty: Command,
     await client.cancel(job)
 
 
+@pytest.mark.parametrize("command", ["wait", "watch"])
+async def test_ctrl_c_says_how_to_come_back(hasty: Command, client: AsyncHasty, command: str) -> None:
+    """To a job that another command submitted: it goes on, and the job's id is there to be copied."""
+    job = await client.submit("long_async", seconds=60)
+    async with hasty.on_terminal(command, job.id[-8:]) as terminal:
+        await eventually(lambda: "50% on it" in terminal.shown, within_s=30)
+        terminal.press_ctrl_c()
+    assert terminal.process.returncode == 130
+    assert f"the job goes on; come back to it with: hasty wait {job.id}" in terminal.shown
+    assert f"or end it with: hasty cancel {job.id}" in terminal.shown
+    assert (await client.get(job)).status == "processing"
+    await client.cancel(job)
+
+
 async def test_terminal_has_colors_unless_told_otherwise(hasty: Command, client: AsyncHasty) -> None:
     """And a table with a heading."""
     await client.wait(await client.submit("greet", name="Ada"))
