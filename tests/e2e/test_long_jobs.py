@@ -1,4 +1,4 @@
-"""Jobs of handlers that last much longer than HASTY_OVERDUE_S: without a fault, each is dispatched once and started once."""
+"""Handlers that run much longer than HASTY_OVERDUE_S: without a fault, each job is dispatched and started once."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -77,7 +77,7 @@ async def test_sleep_time_used_is_how_long_the_handler_ran(hasty: Hasty) -> None
     """By its worker's clock, without what the job waited; nothing while it is processing."""
     job_id = await hasty.create()
     seen = await hasty.job(job_id)
-    assert (seen["status"], seen["sleep_time_used"]) in {("processing", 0), ("finished", seen["sleep_time_used"])}
+    assert seen["status"] == "finished" or seen["sleep_time_used"] == 0
 
     [job] = await hasty.finished([job_id])
 
