@@ -40,6 +40,12 @@ async def flaky(fails: int, ctx: Context) -> int:
     return ctx.attempt
 
 
+@job(retry=Retry(attempts=3, first_s=600, most_s=600))
+async def doomed() -> None:
+    """Fail, and wait long for the next attempt."""
+    raise ConnectionError("not today")
+
+
 @job
 async def later(until: datetime) -> str:
     """Come again until it is time."""
