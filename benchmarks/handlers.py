@@ -8,6 +8,7 @@ import psutil
 from benchmarks.accepting import alternating, loaded
 from benchmarks.figures import Figure, Findings, compared, middle
 from benchmarks.load import BenchmarkError
+from benchmarks.outputs import check_outputs
 from benchmarks.plan import Plan
 from benchmarks.proc import CpuMeter
 from benchmarks.systems import NO_SLEEP, System, hasty, limit
@@ -49,12 +50,14 @@ async def finished(system: System, kind: str, jobs: int, plan: Plan) -> tuple[fl
     before = await system.counts()
     meter = CpuMeter({**system.pids(), "child": child(system).pid})
     began = time.monotonic()
-    await system.load_kind(kind, connections=plan.connections, jobs=jobs)
+    load = await system.load_kind(kind, connections=plan.connections, jobs=jobs)
     ended = await system.drained()
     done = round((await system.counts()).applied - before.applied)
     if done < jobs:
         raise BenchmarkError(f"{jobs} jobs were answered 201, but the api-servers count {done} outcomes")
-    return done / (ended - began), dict(meter.us_per(done))
+    costs = dict(meter.us_per(done))
+    await check_outputs(system, kind, load)  # after all that is measured
+    return done / (ended - began), costs
 
 
 def child(system: System) -> psutil.Process:

@@ -4,11 +4,12 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import httpx
 
@@ -59,6 +60,17 @@ class System:
                 return
             await asyncio.sleep(POLL_S)
         raise BenchmarkError(f"no job-server serves {kind}")
+
+    async def newest(self, kind: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Every job of a kind, as `/v1` lists it, newest first."""
+        query = {"kind": kind, "limit": "100"}
+        while True:
+            page = (await self._http.get(f"{self.stack.url}/v1/jobs", params=query)).raise_for_status().json()
+            for job in page["data"]:
+                yield job
+            if page["next"] is None:
+                return
+            query["after"] = page["next"]
 
     async def load(
         self, *, connections: int, seconds: float | None = None, jobs: int = 0, may_be_refused: bool = False

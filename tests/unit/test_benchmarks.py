@@ -8,7 +8,8 @@ import pytest
 from benchmarks import hot
 from benchmarks.figures import Cost, Findings, compared, together
 from benchmarks.growth import stored_id
-from benchmarks.load import BenchmarkError, program
+from benchmarks.load import BenchmarkError, Load, program
+from benchmarks.outputs import faults
 from benchmarks.proc import cpu_s, family, memory
 
 
@@ -53,6 +54,41 @@ def test_a_missing_program_is_an_error_that_names_the_command() -> None:
 def test_stored_jobs_have_ids_of_their_own() -> None:
     """A preloaded job is found again by its number."""
     assert len({stored_id(number) for number in range(10_000)}) == 10_000
+
+
+def _listed(number: int, **changes: object) -> dict[str, object]:
+    """A job of a load, as `/v1` lists it."""
+    name = f"prefix-1-{number}"
+    job = {"id": str(number), "status": "finished", "input": {"name": name}, "output": f"hello {name}", "error": None}
+    return {**job, **changes}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "found"),
+    [
+        ([_listed(1), _listed(2)], []),
+        ([_listed(1), _listed(2), _listed(3)], []),
+        ([_listed(1)], ["2 were answered 201, and 1 are listed"]),
+        ([_listed(n) for n in range(4)], ["2 were answered 201, and 4 are listed"]),
+        ([_listed(1), _listed(1)], ["1 are listed twice"]),
+        ([_listed(1), _listed(2, output="hello")], ["2 of prefix-1-2 is finished with 'hello' and None"]),
+        (
+            [_listed(1), _listed(2, status="failed", output=None, error="lost")],
+            ["2 of prefix-1-2 is failed with None and 'lost'"],
+        ),
+    ],
+)
+def test_each_job_of_a_handlers_load_is_judged(jobs: list[dict[str, object]], found: list[str]) -> None:
+    """By its status and its own output; one more than were answered may have been under way."""
+    load = Load("prefix", connections=1, accepted=2, seconds=1, p50_ms=1, p99_ms=1)
+    assert faults("greet", jobs, load) == found
+
+
+def test_command_of_the_benchmark_is_judged_by_its_input() -> None:
+    """It gives back what it got."""
+    load = Load("prefix", connections=1, accepted=1, seconds=1, p50_ms=1, p99_ms=1)
+    assert faults("greet_command", [_listed(1, output={"name": "prefix-1-1"})], load) == []
+    assert len(faults("greet_command", [_listed(1)], load)) == 1
 
 
 def test_a_process_is_measured_with_what_it_started() -> None:
