@@ -1,6 +1,7 @@
 """What handlers print: a flood neither fills the log nor stops anybody."""
 
 import asyncio
+import re
 
 import pytest
 
@@ -8,7 +9,7 @@ from hasty.executor.outcomes import STDOUT_MAX
 from hasty.executor.processes import _read
 from hasty.jobs import Reason
 from tests.eventually import eventually
-from tests.execution.running import executing, outcome
+from tests.execution.running import executing, outcome, start, turn_of
 
 LOG_MAX = 4_000_000
 """More characters than a flood may leave in the log: a burst, and what is let through meanwhile."""
@@ -32,6 +33,37 @@ async def test_flood_of_output_is_cut(capfd: pytest.CaptureFixture[str], kind: s
         await outcome(running, "greet", name="Ada")
         await eventually(lambda: "greeting Ada" in text())
     assert len(text()) < LOG_MAX
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "line", "jobs"),
+    [
+        ("greet", {"name": "Ada"}, "greeting Ada", 5),
+        ("prints_a_lot", {"lines": 1}, "flood 0", 5),
+        ("train", {"rows": 1}, "training", 1),
+    ],
+    ids=["async", "thread", "process"],
+)
+async def test_printed_line_is_bound_to_kind_and_job(
+    capfd: pytest.CaptureFixture[str], kind: str, values: dict[str, object], line: str, jobs: int
+) -> None:
+    """Whichever way the handler runs."""
+    turns = [turn_of(kind, **values) for _ in range(jobs)]
+    async with executing() as running:
+        await asyncio.gather(*(start(running, turn) for turn in turns))
+        logged: list[str] = []
+
+        def every_line() -> bool:
+            logged.extend(text for text in capfd.readouterr().out.splitlines() if line in text)
+            return len(logged) == len(turns)
+
+        await eventually(every_line)
+
+    for turn in turns:
+        [text] = [text for text in logged if turn.job_id in text]
+        assert re.search(rf"\bkind=.*\b{kind}\b", text), text
+        assert "handler_output" in text
+        assert "stdout" in text
 
 
 async def test_very_long_line_is_passed_on_in_parts() -> None:
