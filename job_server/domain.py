@@ -72,12 +72,17 @@ def conclude(
     A run that failed is followed by another attempt, unless it was the last one or must be final. `chance` gives
     numbers from 0 to 1.
     """
-    if result.status is None:
-        return None
+    status = result.status
+    if status is None:
+        if result.failure is None or turn.task is None or result.version not in turn.task.versions:
+            return None
+        # The schema of this very version took the input, which says less than the handler's types can: nobody else
+        # would understand it better.
+        status = Status.FAILED
     attempt = 1 if turn.task is None else turn.task.attempt
     asked = None if turn.task is None else turn.task.attempts
     attempts = asked or kind.attempts
-    again = result.status is Status.FAILED and not result.final and attempt < attempts
+    again = status is Status.FAILED and not result.final and attempt < attempts
     delay = delay_s(Retry(attempts, kind.first_s, kind.most_s), attempt, chance) if again else result.delay_s
     report = Report(
         worker,
@@ -88,6 +93,6 @@ def conclude(
         result.output,
         result.failure,
         round(delay, 3),
-        counts=result.status is not Status.PROCESSING,
+        counts=status is not Status.PROCESSING,
     )
-    return (Status.PROCESSING if again else result.status), report
+    return (Status.PROCESSING if again else status), report

@@ -21,7 +21,8 @@ class Result:
 
     `status` is `FINISHED` with `output`, a JSON text; `FAILED` with `failure`, which no attempt may follow if it is
     `final`; `CANCELLED`; `PROCESSING`, when the handler asks to be run again after `delay_s` seconds; None, when the
-    handler here does not understand the input. `run` is the number of the run that came to it.
+    handler here does not understand the input, with what it objects to as `failure`. `run` is the number of the run
+    that came to it.
     """
 
     status: Status | None

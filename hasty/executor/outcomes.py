@@ -67,7 +67,8 @@ def of_error(error: BaseException) -> Outcome:
     """What an exception of a handler comes to."""
     match error:
         case InputRefused():
-            return {"status": "refused", "failure": None}
+            # What the job-server makes of it depends on the versions that took the input.
+            return {**failed(Reason.EXCEPTION, str(error), kind="InputRefused", final=True), "status": "refused"}
         case Fail():
             return failed(Reason.FAILED_BY_HANDLER, str(error), kind="Fail", final=True)
         case Snooze():

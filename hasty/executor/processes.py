@@ -187,7 +187,8 @@ class _Worker:
             case ["progress", self._turn_id, int() | float() as done, str(note)]:
                 self._runs.report(self._turn_id, float(done), note)
             case ["log", _, str(stream), str(line)]:
-                self._runs.log(stream, line)
+                # The connection was made in the first run, which is another one than runs now.
+                self._runs.log(stream, line, self._turn_id)
 
     def _closed(self, _why: str) -> None:
         self._over = True

@@ -140,11 +140,14 @@ class Runs:
         else:
             self._loop.call_soon_threadsafe(self._note, turn_id, done, note)
 
-    def log(self, stream: str, line: str) -> None:
-        """Pass a line of output on, bound to the turn that wrote it, unless it is too much; from any thread."""
+    def log(self, stream: str, line: str, turn_id: str | None = None) -> None:
+        """Pass a line of output on, unless it is too much; from any thread.
+
+        It is bound to the turn that wrote it: the one whose code runs now, if `turn_id` does not name another.
+        """
         if not self._limit.admit(line):
             return
-        turn_id = CURRENT.get()
+        turn_id = turn_id or CURRENT.get()
         if threading.get_ident() == self._thread:
             self._channel.send("log", turn_id, stream, line)
         else:

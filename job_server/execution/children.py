@@ -22,8 +22,9 @@ RESTART_MOST_S: Final = 5.0
 STABLE_AFTER_S: Final = 10.0
 """A child that lived for so long is replaced without a pause."""
 
-ALONE_AT_ONCE: Final = 32
-"""Children with a single run at the same time; others wait."""
+ALONE_AT_ONCE: Final = 8
+"""Children with a single run at the same time; others wait. All of them have to fit into the memory of a container with
+512 MiB: where they do not, the kernel kills them, and innocent runs are blamed for the end of their child."""
 
 STARTING_AT_ONCE: Final = 2
 """Those among them that are starting: a start costs hundreds of times what a run in company costs. Were it not for this

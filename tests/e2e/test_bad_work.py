@@ -116,6 +116,15 @@ async def test_bad_output_fails_the_job_with_its_reason(hasty: V1, stack: Stack,
     assert tracebacks(stack) == []
 
 
+async def test_input_that_only_the_handlers_types_refuse_fails(hasty: V1, stack: Stack) -> None:
+    """The schema cannot say that a text is a date; it is not handed back for ever."""
+    job = await hasty.submit("typed", wait=20, when="yesterday")
+
+    assert (job["status"], job["error"]["reason"], job["error"]["type"]) == ("failed", "exception", "InputRefused")
+    assert job["error"]["message"].startswith("/when: ")
+    assert tracebacks(stack) == []
+
+
 async def test_everything_works_after_all_this(hasty: V1, stack: Stack) -> None:
     """No process has ended, and the next job is done as ever."""
     assert (await hasty.submit("greet", wait=20, name="Ada"))["output"] == "hello Ada"

@@ -40,7 +40,7 @@ async def test_flood_of_output_is_cut(capfd: pytest.CaptureFixture[str], kind: s
     [
         ("greet", {"name": "Ada"}, "greeting Ada", 5),
         ("prints_a_lot", {"lines": 1}, "flood 0", 5),
-        ("train", {"rows": 1}, "training", 1),
+        ("train", {"rows": 1}, "training", 5),
     ],
     ids=["async", "thread", "process"],
 )

@@ -69,6 +69,21 @@ def test_input_that_is_not_understood_has_no_conclusion() -> None:
     assert [hand_back_delay_s(attempt, 0) for attempt in (1, 2, 3, 100)] == [0.125, 0.25, 0.5, 5]
 
 
+def test_input_that_its_own_version_took_fails() -> None:
+    """Its schema took it, its types do not: nobody else would understand it better."""
+    one = replace(turn(), task=Task("resize", "{}", versions=("v1",)))
+    failure = Failure(Reason.EXCEPTION, "InputRefused", "/name: no date")
+    refused = Result(None, 10, 10, "v1", 1, failure=failure, final=True)
+
+    concluded = conclude(one, KIND, refused, "a worker", lambda: 1.0)
+
+    assert concluded is not None
+    assert (concluded[0], concluded[1].failure) == (Status.FAILED, failure)
+    assert conclude(one, KIND, replace(refused, version="v2"), "a worker", lambda: 1.0) is None
+    # Its code is another one by now.
+    assert conclude(one, KIND, replace(refused, failure=None), "a worker", lambda: 1.0) is None
+
+
 @pytest.mark.parametrize(
     ("attempts", "first_s", "most_s", "problem"),
     [
