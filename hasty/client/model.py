@@ -130,7 +130,10 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A job-server; `kinds` maps those it serves to their versions, `free_slots` to how many more it may take."""
+    """A job-server; `kinds` maps those it serves to their versions, `free_slots` to how many more it may take.
+
+    `running` counts jobs of handlers, `sleeping` those of the built-in kind beside handlers, up to 1,000.
+    """
 
     worker: str
     silent: bool
@@ -139,6 +142,7 @@ class Worker:
     free_slots: Mapping[str, int]
     held: int
     running: int
+    sleeping: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,10 @@ class Quantiles:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """How things are: what has become of the jobs that were created in the `span_s` seconds before `at`."""
+    """How things are: what has become of the jobs that were created in the `span_s` seconds before `at`.
+
+    `ended_per_s` counts all jobs that ended, however old; None where that is not known.
+    """
 
     at: datetime
     span_s: float
@@ -170,6 +177,7 @@ class Overview:
     workers: int
     silent_workers: int
     verdict: str
+    ended_per_s: float | None
 
 
 @dataclass(frozen=True, slots=True)

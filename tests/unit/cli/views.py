@@ -24,7 +24,16 @@ KIND = Kind(
     workers=("w-1",),
     free_slots=9,
 )
-WORKER = Worker("w-1", silent=False, last_sign_s=0.4, kinds={"greet": "v1"}, free_slots={"greet": 9}, held=1, running=1)
+WORKER = Worker(
+    "w-1",
+    silent=False,
+    last_sign_s=0.4,
+    kinds={"greet": "v1"},
+    free_slots={"greet": 9},
+    held=1,
+    running=1,
+    sleeping=0,
+)
 OVERVIEW = Overview(
     at=AT,
     span_s=60,
@@ -42,4 +51,5 @@ OVERVIEW = Overview(
     workers=1,
     silent_workers=0,
     verdict="All is well",
+    ended_per_s=0.1,
 )
