@@ -56,8 +56,8 @@ test-unit: .venv/dev.stamp ## the tests that start no server
 	@$(BIN)/python -m pytest tests/unit
 
 .PHONY: test-faults
-test-faults: .venv/dev.stamp ## safeguards removed one by one, recovery times, self-healing, retention: a quarter of an hour
-	@$(BIN)/python -m pytest -o faulthandler_timeout=900 tests/faults/long
+test-faults: .venv/dev.stamp ## safeguards removed one by one, recovery times, self-healing, retention: ten minutes
+	@$(BIN)/python -m pytest -o faulthandler_timeout=900 --numprocesses 2 --dist loadfile tests/faults/long
 
 .PHONY: test-wheel
 test-wheel: .venv/dev.stamp ## the tests of the wheel, installed in environments of its own
