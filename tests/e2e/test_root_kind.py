@@ -22,7 +22,7 @@ from hasty import Context, Fail, job
 @job(timeout_s=1)
 async def ship(object_id: str, ctx: Context) -> str:
     if object_id.startswith("late"):
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
     await asyncio.sleep({RUNS_S})
     if object_id.startswith("broken"):
         raise Fail("nothing to ship")
