@@ -118,7 +118,8 @@ def _of_workers(facts: Facts) -> Iterator[Finding]:
     if not awake:
         yield Finding("no job-server is running: jobs wait", "start one, as `hasty up tasks.py` does")
     else:
-        jobs = f"{facts.overview.running} running of {facts.overview.unfinished} unfinished"
+        # What runs is what workers said last: one that was killed a moment ago still counts.
+        jobs = f"{facts.overview.unfinished} unfinished, {facts.overview.running} running as workers last reported"
         yield Finding(f"job-servers: {len(awake)}; jobs: {jobs}")
     for worker in facts.workers:
         if worker.silent:
