@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 
 from hasty.server.local_stack import Child
+from hasty.server.messaging.topology import STREAMS
 from tests.fakes import FakeBroker, FakeJetStream
 from tests.real_wire import RealWire
 from tests.servers import nats_server, start
@@ -101,7 +102,8 @@ async def real_broker(server: Child) -> AsyncIterator[RealBroker]:
     broker = RealBroker(server)
     async with broker.connection() as opened:
         assert isinstance(opened, RealWire)
-        await opened.connection.api("STREAM.DELETE.JOBS")
+        for stream in STREAMS:
+            await opened.connection.api(f"STREAM.DELETE.{stream}")
     yield broker
 
 

@@ -60,7 +60,7 @@ async def test_everything_is_made_as_it_was_agreed(wire: RealWire) -> None:
     assert sorted(stream["subjects"]) == sorted(subject.value for subject in Subject)
     work = (await api(wire, f"STREAM.INFO.{WORK}"))["config"]
     assert work["subjects"] == ["work.*"]
-    assert (stream["retention"], work["retention"]) == ("limits", "workqueue")
+    assert (stream["retention"], work["retention"]) == ("limits", "limits")
     for config in (stream, work):
         assert (config["storage"], config["allow_atomic"]) == ("file", True)
         assert config["duplicate_window"] >= 600 * 10**9
@@ -162,6 +162,33 @@ async def test_a_new_consumer_is_made_at_once(wire: RealWire, monkeypatch: pytes
 
     async with asyncio.timeout(30):
         await wire.ensure(ACK_WAIT_S, kinds=["greet"])
+
+
+async def test_turns_that_are_done_make_room(wire: RealWire) -> None:
+    """Up to the first of a kind that is not acknowledged; other kinds and what came later keep theirs."""
+
+    async def stored() -> dict[str, int]:
+        info = await api(wire, f"STREAM.INFO.{WORK}", {"subjects_filter": ">"})
+        return dict(info["state"].get("subjects") or {})
+
+    greet, thumb = work_subject("greet"), work_subject("thumb")
+    kinds = ["greet", "thumb"]
+    await wire.ensure(ACK_WAIT_S, kinds=kinds)
+    await wire.publish([Outgoing(subject, b"{}") for subject in (greet, thumb, greet, greet, greet)])
+    consumer = wire.consumer(work_durable("greet"), free_slots=lambda buffered: 10 - buffered)
+    taken: list[Delivery] = []
+    async for batch in consumer.batches():
+        taken += batch
+        if len(taken) == 4:
+            break
+    await wire.ack([taken[0], taken[1], taken[3]])
+
+    await wire.ensure(ACK_WAIT_S, kinds=kinds)
+    assert await stored() == {greet: 2, thumb: 1}
+
+    await wire.ack([taken[2]])
+    await wire.ensure(ACK_WAIT_S, kinds=kinds)
+    assert await stored() == {thumb: 1}
 
 
 async def test_message_has_one_key_that_no_other_message_has(wire: RealWire, real_broker: RealBroker) -> None:

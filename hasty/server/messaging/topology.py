@@ -66,8 +66,6 @@ WORK_STREAM_CONFIG: Final[dict[str, object]] = {
     **STREAM_CONFIG,
     "name": WORK,
     "subjects": [f"{WORK_PREFIX}*"],
-    # Inputs are large: what was acknowledged is removed at once.
-    "retention": "workqueue",
 }
 
 STREAMS: Final = {STREAM: STREAM_CONFIG, WORK: WORK_STREAM_CONFIG}
