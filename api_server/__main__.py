@@ -143,7 +143,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
             on_checked=NewStreams(StreamStore(mongo), outbox.on_stream_recreated).check,
         )
         topology.watch(*{connection, set_up})
-        kinds.on_new = topology.soon
+        kinds.prepare, kinds.on_new = topology.prepare, topology.soon
         endings = Endings(jobs, acks, dead_letters, now=clock.now, confirm=outbox.confirm)
         consumers = {
             status: PullConsumer(connection, durable, free_slots=lambda _buffered: ENDINGS_AT_ONCE)
@@ -174,7 +174,7 @@ async def serve(settings: Settings, stopping: process.Stopping) -> None:  # noqa
                 settings.ack_wait_s,
                 overviews.unfinished,
                 lambda: connection.unreachable_s,
-                lambda job_id: job_id in outbox.lease.in_flight,
+                outbox.lease.in_flight,
                 owners.gone_s,
             ),
         )

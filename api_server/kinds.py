@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -48,11 +48,15 @@ class Acks(Protocol):
     async def nak(self, deliveries: Sequence[Delivery], delay_s: float = 0.0) -> None: ...
 
 
+async def _nothing(_names: Collection[str]) -> None:
+    pass
+
+
 class Kinds:
     """The known versions of all kinds, as the database had them a few seconds ago at most.
 
-    `served` says which versions workers serve now, by kind; `on_new` is called when there is a kind that was not known
-    here before.
+    `served` says which versions workers serve now, by kind. `prepare` is called with names that are announced and not
+    known here, before jobs of them are taken; `on_new` when they are known.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Kinds:
         *,
         now: Callable[[], datetime],
         served: Callable[[], Mapping[str, Collection[str]]] = dict,
+        prepare: Callable[[Collection[str]], Awaitable[None]] = _nothing,
         on_new: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -70,6 +75,7 @@ class Kinds:
         self._dead_letters = dead_letters
         self._now = now
         self._served = served
+        self.prepare = prepare
         self.on_new = on_new
         self._versions: dict[str, KindVersion] = {}
         self._by_name: dict[str, list[KindVersion]] = {}
@@ -122,6 +128,8 @@ class Kinds:
             if valid:
                 # Of several announcements of one version, the last counts.
                 latest = {(kind.name, kind.version): kind for _, kind in valid}
+                if new := {kind.name for kind in latest.values()} - self._by_name.keys():
+                    await self.prepare(new)
                 await self._store.announce(list(latest.values()), self._now())
                 await self.read()
         except StoreUnavailable as error:

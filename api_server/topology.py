@@ -73,6 +73,14 @@ class TopologyKeeper:
         """Look at once: there may be a kind without a consumer."""
         self._soon.set()
 
+    async def prepare(self, kinds: Collection[str]) -> None:
+        """Make the consumers of kinds that are not known yet: there is no message for them, so it need not wait.
+
+        What fails is left to `run`.
+        """
+        with contextlib.suppress(BrokerUnavailable, TopologyConflict):
+            await self._ensure_all(sorted({*self._kinds(), *kinds}))
+
     async def run(self) -> None:
         """Do it for ever.
 

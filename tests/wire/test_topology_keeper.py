@@ -12,7 +12,7 @@ from api_server.topology import ENSURE_EVERY_S, ENSURE_INTERVAL_S, States, Topol
 from hasty.server.local_stack import Child
 from hasty.server.messaging.events import Outgoing, Subject
 from hasty.server.messaging.provisioning import ensure
-from hasty.server.messaging.topology import DURABLES, JOB_FINISHED, STREAM
+from hasty.server.messaging.topology import DURABLES, JOB_FINISHED, STREAM, WORK
 from tests.eventually import eventually
 from tests.real_wire import RealWire
 from tests.servers import start
@@ -72,6 +72,17 @@ async def test_topology_is_asked_for_rarely(real_broker: RealBroker, server: Chi
         await listener.close()
 
     assert asked == []
+
+
+async def test_kind_has_its_consumer_before_it_is_known(real_broker: RealBroker) -> None:
+    """It need not wait for the next look, nor for what nobody can have taken; a broker that is gone holds nobody up."""
+    async with kept(real_broker) as running:
+        await running.keeper.prepare(["greet"])
+        assert "error" not in await running.wire.connection.api(f"CONSUMER.INFO.{WORK}.work-greet")
+
+        await real_broker.stop()
+        await running.keeper.prepare(["thumb"])
+        await real_broker.start()
 
 
 async def test_deleted_stream_is_made_again_at_once(real_broker: RealBroker) -> None:

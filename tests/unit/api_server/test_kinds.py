@@ -1,5 +1,6 @@
 """What is known of kinds: announced, read, put in order, forgotten."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import timedelta
 
@@ -46,6 +47,21 @@ async def test_announced_kind_is_known_everywhere(world: World, v1: V1World) -> 
     assert other.kinds.versions("greet") == [GREET]
     assert len(made) == 2
     assert world.broker.unfinished(KIND_ANNOUNCED) == 0
+
+
+async def test_consumer_of_a_kind_is_made_before_jobs_of_it_are_taken(world: World, v1: V1World) -> None:
+    """Then there is no message yet, and it is certain that nobody has taken one; of known kinds there is one."""
+    prepared: list[tuple[list[str], list[str]]] = []
+
+    async def prepare(names: Collection[str]) -> None:
+        prepared.append((sorted(names), v1.kinds.names()))
+
+    v1.kinds.prepare = prepare
+    await world.announced(v1, GREET)
+    await world.announced(v1, version(GREET, 2), FETCH)
+    await world.announced(v1, FETCH)
+
+    assert prepared == [(["greet"], []), (["fetch"], ["greet"])]
 
 
 async def test_malformed_announcement_becomes_a_dead_letter(world: World, v1: V1World) -> None:
