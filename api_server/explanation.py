@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
 from api_server.domain import JobRecord
 from hasty.jobs import SLEEP, TERMINAL, Failure, Job, Status
+from hasty.values import quick_dataclass
 
 MANY: Final = 100
 """From so many unfinished jobs on, their number is told."""
@@ -28,7 +28,7 @@ class Phase(StrEnum):
     CANCELLING = "cancelling"
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Run:
     """What a worker says of a turn that it runs, `heard_s` seconds ago: it has run for `for_s` seconds."""
 
@@ -37,7 +37,7 @@ class Run:
     heard_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Silence:
     """A worker ran a turn when it was last heard, `for_s` seconds ago; after `elsewhere_in_s` more, others begin it."""
 
@@ -46,7 +46,7 @@ class Silence:
     elsewhere_in_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Stopped:
     """A worker ran a turn, and has not named it since `for_s` seconds ago, though it is heard: its run has ended."""
 
@@ -54,7 +54,7 @@ class Stopped:
     for_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Circumstances:
     """What decides how a job goes on: `run` if a worker runs it, and how many workers serve its kind.
 

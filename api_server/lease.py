@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
@@ -79,10 +79,9 @@ class LeaseKeeper:
         # Those among them that did not get there, and how often they are still to be made due.
         self._failed: dict[str, int] = {}
 
-    @property
-    def in_flight(self) -> Collection[str]:
-        """Jobs whose first publish is under way, and not known to have failed."""
-        return self._unconfirmed.keys() - self._failed.keys()
+    def in_flight(self, job_id: str) -> bool:
+        """Whether a job's first publish is under way, and not known to have failed."""
+        return job_id in self._unconfirmed and job_id not in self._failed
 
     # -- the jobs under it ----------------------------------------------------------------------------------------
 

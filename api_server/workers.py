@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from hasty.jobs import NOTE_MAX, SLEEP
 from hasty.server.runtime.logs import get_logger
+from hasty.values import quick_dataclass
 
 log = get_logger(__name__)
 
@@ -45,7 +46,7 @@ class Pulse(BaseModel):
     part: tuple[int, int] = (0, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@quick_dataclass(frozen=True, slots=True)
 class Running:
     """A turn of a job that a worker runs; `started_at` is in Unix seconds by the worker's clock.
 

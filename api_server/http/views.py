@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -247,14 +247,14 @@ class Views:
             return Circumstances(name, attempts, None, None, 0, None)
         timeout_s = known.timeout_s if known else None
         serving = self._workers.serving(name)
-        around = Circumstances(name, attempts, timeout_s, None, len(serving), self._workers.left_s(name))
+        left_s = self._workers.left_s(name)
         if running is not None:
             run = Run(running.worker, max(now.timestamp() - running.started_at, 0), running.heard_s)
-            return replace(around, run=run)
+            return Circumstances(name, attempts, timeout_s, run, len(serving), left_s)
         job_id = record.job.job_id
         silent, stopped = self._workers.silent_on(job_id), self._workers.stopped_on(job_id)
-        return replace(
-            around,
+        return Circumstances(
+            *(name, attempts, timeout_s, None, len(serving), left_s),
             free_slots=sum(worker.slots.get(name, 0) for worker in serving) if serving else None,
             unfinished=self._news.unfinished(),
             broker_unreachable_s=self._news.broker_unreachable_s(),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
+from typing import Final
 
 from api_server.domain import JobRecord, PastTurn
 from hasty.jobs import Ending, Job, Report, Status, Task
 from hasty.server.mongo import Document
 from hasty.server.reports import report_document, report_of
+from hasty.values import members_of
+
+_TASK: Final = members_of(Task)
 
 
 def job_document(job: Job, due: datetime, owner: str) -> Document:
@@ -68,7 +71,7 @@ def record_of(row: Document) -> JobRecord:
 
 def task_document(task: Task) -> Document:
     """Write a task."""
-    return {**asdict(task), "labels": list(task.labels), "versions": list(task.versions)}
+    return {**_TASK(task), "labels": list(task.labels), "versions": list(task.versions)}
 
 
 def task_of(row: Document) -> Task:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import Final
 
 from api_server.store.documents import past_document, task_document
@@ -13,9 +14,9 @@ from hasty.jobs import ATTEMPTS_KEPT, Ending, Report, Status, Task, can_move
 from hasty.server.mongo import Document
 from hasty.server.reports import report_document
 
-UPDATED_AT_ONCE: Final = 16
+UPDATED_AT_ONCE: Final = 64
 UPDATED_AT_ONCE_BYTES: Final = 64 * 1024
-"""Endings in one statement, and their outputs together: each job copies the list in which it looks itself up."""
+"""Endings in one statement, and their outputs together."""
 
 
 def statements(endings: Sequence[Ending], now: datetime) -> Iterator[Document]:
@@ -108,8 +109,20 @@ def _holds(ids: Sequence[str], endings: Sequence[Ending]) -> Document:
 
 
 def _own(ids: Sequence[str], values: Sequence[object]) -> Document:
-    """Write the expression that gives each job its own value; literal, because outputs may begin with a dollar."""
-    return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}
+    """Write the expression that gives each job its own value; literal, because outputs may begin with a dollar.
+
+    It is a binary search: from a list of all values, each job would copy all of them to take its own.
+    """
+    by_id = sorted(zip(ids, values, strict=True), key=itemgetter(0))
+    return _search([job_id for job_id, _ in by_id], [value for _, value in by_id])
+
+
+def _search(ids: list[str], values: list[object]) -> Document:
+    if all(value == values[0] for value in values):
+        return {"$literal": values[0]}
+    middle = len(ids) // 2
+    lower, upper = _search(ids[:middle], values[:middle]), _search(ids[middle:], values[middle:])
+    return {"$cond": [{"$lt": ["$_id", ids[middle]]}, lower, upper]}
 
 
 def _chunks(endings: Sequence[Ending]) -> Iterator[list[tuple[Ending, Report]]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from hasty.jobs import Failure, Reason, Report
+from hasty.values import members_of
 
 Document = dict[str, Any]
+
+_REPORT: Final = members_of(Report)
+_FAILURE: Final = members_of(Failure)
 
 
 def report_document(report: Report) -> Document:
     """Write a report."""
-    document: Document = asdict(report)
+    document: Document = _REPORT(report)
     if report.failure is not None:
-        document["failure"]["reason"] = report.failure.reason.value
+        document["failure"] = {**_FAILURE(report.failure), "reason": report.failure.reason.value}
     return {name: value for name, value in document.items() if value is not None}
 
 
