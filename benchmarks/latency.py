@@ -202,7 +202,8 @@ async def bare(system: System) -> AsyncIterator[Bare]:
     publisher = await nats.connect(system.nats_url)
     puller = await nats.connect(system.nats_url)
     try:
-        jobs = mongo["bench"].get_collection("jobs", write_concern=WriteConcern(w=1, j=True))
+        # In the service's database, which is all that its login may write to.
+        jobs = mongo.get_default_database().get_collection("bench", write_concern=WriteConcern(w=1, j=True))
         await publisher.jetstream().add_stream(name="BENCH", subjects=[SUBJECT])
         pull = await puller.jetstream().pull_subscribe(SUBJECT, durable="bench")
         yield Bare(jobs, publisher.jetstream(), pull)
