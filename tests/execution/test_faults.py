@@ -13,7 +13,7 @@ import pytest
 
 from hasty.jobs import Reason, Status
 from job_server.execution import Executor, child, executor
-from job_server.execution.children import STARTING_AT_ONCE
+from job_server.execution.children import ALONE_AT_ONCE, STARTING_AT_ONCE
 from job_server.runs import Result
 from tests.eventually import eventually
 from tests.execution.running import executing, outcome, start, turn_of
@@ -180,6 +180,32 @@ async def test_run_alone_has_a_child_of_its_own() -> None:
 
     assert result.failure is not None
     assert (result.failure.reason, result.run) == (Reason.LOST, 2)
+
+
+async def test_runs_alone_wait_for_one_another(tmp_path: Path) -> None:
+    """All their children have to fit into the memory beside the others' one; each run gets its turn."""
+    work, go = tmp_path / "tasks.py", tmp_path / "go"
+    work.write_text(
+        "import asyncio, pathlib\nfrom hasty import job\n@job\nasync def wait(go: str) -> None:\n"
+        "    while not pathlib.Path(go).exists():\n        await asyncio.sleep(0.05)\n"
+    )
+    most = 0
+
+    def count() -> int:
+        nonlocal most
+        most = max(most, len(children_of_this_test()) - 1)
+        return most
+
+    async with executing(work) as running:
+        runs = [start(running, turn_of("wait", go=str(go)), alone=True) for _ in range(ALONE_AT_ONCE + 3)]
+        await eventually(lambda: count() >= ALONE_AT_ONCE, within_s=60)
+        with pytest.raises(AssertionError):
+            await eventually(lambda: count() > ALONE_AT_ONCE, within_s=2)
+        go.touch()
+        await eventually(lambda: count() and all(run.done() for run in runs), within_s=60)
+
+    assert most == ALONE_AT_ONCE
+    assert {run.result().status for run in runs} == {Status.FINISHED}
 
 
 async def test_reload_lets_runs_end_where_they_are(tmp_path: Path) -> None:
