@@ -76,7 +76,7 @@ screenshots: .venv/dev.stamp ## pictures of all pages of the dashboard in the fo
 	@mkdir -p '$(SCREENSHOTS)' && rm -rf '$(SCREENSHOTS)/system' && $(BIN)/python -m tests.browser.screenshots '$(SCREENSHOTS)' && rm -rf '$(SCREENSHOTS)/system'
 
 .PHONY: test-compose
-test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker with Compose
+test-compose: .venv/dev.stamp ## the tests of the containers; they need Docker with Compose, and chromium
 	@tests/compose/run
 
 .PHONY: faults

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, async_playwright, expect
 
 INSTALL = "make chromium"
 ARGUMENTS = [
@@ -23,6 +23,19 @@ ARGUMENTS = [
 ]
 VENDOR = Path(__file__).parent / "vendor"
 SERIOUS = {"serious", "critical"}
+WIDTHS = [1280, 360]
+# By what a page shows when it is there: its address.
+PAGES = {
+    "overview": ("", ".figures"),
+    "jobs": ("#/jobs", "table.jobs tbody tr"),
+    "jobs that are none": ("#/jobs?label=none", ".empty"),
+    "kinds": ("#/kinds", ".kinds li"),
+    "workers": ("#/workers", ".workers li"),
+    "dead letters": ("#/dead-letters", ".letters li"),
+}
+
+# A busy machine is slow, and nothing here is about seconds.
+expect.set_options(timeout=30_000)
 
 
 def chromium() -> str:

@@ -11,16 +11,13 @@ import httpx
 import nats
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser
 
 from hasty.server.local_stack import Stack
 from tests.browser.browser import Watched, launched, watched
 from tests.e2e.stacks import running
 from tests.e2e.v1 import V1
 from tests.eventually import eventually
-
-# A busy machine is slow, and nothing here is about seconds.
-expect.set_options(timeout=30_000)
 
 TASKS = Path(__file__).with_name("tasks.py")
 KINDS = {"greet", "resize", "fetch", "send"}

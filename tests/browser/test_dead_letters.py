@@ -3,9 +3,9 @@
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.browser import watched
+from tests.browser.browser import WIDTHS, watched
 from tests.browser.conftest import MALFORMED, World
-from tests.browser.test_pages import WIDTHS, judged
+from tests.browser.test_pages import judged
 
 pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]
 

@@ -7,24 +7,15 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, Page, Route, expect
 
-from tests.browser.browser import Watched, watched
+from tests.browser.browser import PAGES, WIDTHS, Watched, watched
 from tests.browser.conftest import World
 from tests.eventually import eventually
 
 pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]
 
-WIDTHS = [1280, 360]
 MANY_TICKS = 130
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-# By what a page shows when it is there: its address, or the status of the job that is opened.
-PAGES = {
-    "overview": ("", ".figures"),
-    "jobs": ("#/jobs", "table.jobs tbody tr"),
-    "jobs that are none": ("#/jobs?label=none", ".empty"),
-    "kinds": ("#/kinds", ".kinds li"),
-    "workers": ("#/workers", ".workers li"),
-    "dead letters": ("#/dead-letters", ".letters li"),
-}
+# By what a job's page shows when it is there: the status of the job.
 JOBS = {"finished": ".timeline", "failed": ".card.bad pre", "cancelled": ".timeline", "running": ".timeline"}
 
 

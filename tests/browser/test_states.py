@@ -6,9 +6,9 @@ import re
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.browser import watched
+from tests.browser.browser import WIDTHS, watched
 from tests.browser.conftest import World
-from tests.browser.test_pages import WIDTHS, judged
+from tests.browser.test_pages import judged
 from tests.e2e.stacks import services
 
 pytestmark = [pytest.mark.own_stack, pytest.mark.asyncio(loop_scope="session")]

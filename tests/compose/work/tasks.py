@@ -56,6 +56,20 @@ async def takes_all_memory() -> int:
 
 
 @job
+async def divide(amount: int, by: int) -> float:
+    """Divide, which fails where it is by nothing."""
+    return amount / by
+
+
+@job
+async def stuck(ctx: Context) -> int:
+    """Get stuck the first time; started again, tell how often it was."""
+    if ctx.run == 1:
+        await asyncio.sleep(3600)
+    return ctx.run
+
+
+@job
 async def nap(seconds: float, ctx: Context) -> int:
     """Sleep, and tell how often it was started."""
     await asyncio.sleep(seconds)
