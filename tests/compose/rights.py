@@ -14,11 +14,8 @@ _JETSTREAM = (
     "STREAM.SNAPSHOT",
 )
 _STREAMS = ("JOBS", "WORK")
-_PURGE_WORK = "pub:$JS.API.STREAM.PURGE.WORK"
-"""The set-up process removes turns that are done."""
-
 _REFUSED_TO_ALL = (
-    *{f"pub:$JS.API.{call}.{stream}" for call in _JETSTREAM for stream in _STREAMS} - {_PURGE_WORK},
+    *(f"pub:$JS.API.{call}.{stream}" for call in _JETSTREAM for stream in _STREAMS),
     "pub:$JS.API.STREAM.CREATE.OTHER",
     *(f"pub:$JS.API.DIRECT.GET.{stream}" for stream in _STREAMS),
     "pub:$JS.API.CONSUMER.DELETE.JOBS.job-created-group",
@@ -75,11 +72,11 @@ class Rights:
 
 RIGHTS = {
     "api": Rights(
-        (*_REFUSED_TO_ALL, _PURGE_WORK, *_CHANGES, *_INFO, *_OF_JOB, "sub:_INBOX_job.x", "sub:hasty.set_up"),
+        (*_REFUSED_TO_ALL, *_CHANGES, *_INFO, *_OF_JOB, "sub:_INBOX_job.x", "sub:hasty.set_up"),
         (*_OF_API, *_OF_BOTH, _OWN_INBOX),
     ),
     "job": Rights(
-        (*_REFUSED_TO_ALL, _PURGE_WORK, *_CHANGES, *_OF_API, *_INFO, "sub:_INBOX_api.x", "sub:hasty.set_up"),
+        (*_REFUSED_TO_ALL, *_CHANGES, *_OF_API, *_INFO, "sub:_INBOX_api.x", "sub:hasty.set_up"),
         (*_OF_JOB, *_OF_BOTH, _OWN_INBOX),
     ),
     "setup": Rights(

@@ -164,33 +164,6 @@ async def test_a_new_consumer_is_made_at_once(wire: RealWire, monkeypatch: pytes
         await wire.ensure(ACK_WAIT_S, kinds=["greet"])
 
 
-async def test_turns_that_are_done_make_room(wire: RealWire) -> None:
-    """Up to the first of a kind that is not acknowledged; other kinds and what came later keep theirs."""
-
-    async def stored() -> dict[str, int]:
-        info = await api(wire, f"STREAM.INFO.{WORK}", {"subjects_filter": ">"})
-        return dict(info["state"].get("subjects") or {})
-
-    greet, thumb = work_subject("greet"), work_subject("thumb")
-    kinds = ["greet", "thumb"]
-    await wire.ensure(ACK_WAIT_S, kinds=kinds)
-    await wire.publish([Outgoing(subject, b"{}") for subject in (greet, thumb, greet, greet, greet)])
-    consumer = wire.consumer(work_durable("greet"), free_slots=lambda buffered: 10 - buffered)
-    taken: list[Delivery] = []
-    async for batch in consumer.batches():
-        taken += batch
-        if len(taken) == 4:
-            break
-    await wire.ack([taken[0], taken[1], taken[3]])
-
-    await wire.ensure(ACK_WAIT_S, kinds=kinds)
-    assert await stored() == {greet: 2, thumb: 1}
-
-    await wire.ack([taken[2]])
-    await wire.ensure(ACK_WAIT_S, kinds=kinds)
-    assert await stored() == {thumb: 1}
-
-
 async def test_message_has_one_key_that_no_other_message_has(wire: RealWire, real_broker: RealBroker) -> None:
     """The same at each delivery; another one for the message that has its place in the next stream."""
 

@@ -12,7 +12,6 @@ from hasty.server.messaging.topology import (
     DURABLES,
     FIRST_DELIVERY_S,
     STREAMS,
-    WORK,
     Durable,
     consumer_config,
     work_durable,
@@ -42,7 +41,7 @@ class StreamState:
 async def ensure(
     connection: Connection, ack_wait_s: float, replicas: int = 1, kinds: Iterable[str] = ()
 ) -> dict[str, StreamState]:
-    """Make the streams and their consumers, and remove turns that are done; safe to repeat, and by several at once.
+    """Make the streams and their consumers; safe to repeat, and by several at once.
 
     `replicas` servers of a NATS cluster keep a copy of each stream; the consumers follow the stream. Each of `kinds`
     has a consumer of its own.
@@ -76,8 +75,6 @@ async def _ensure_consumers(connection: Connection, durables: Iterable[Durable],
     for durable in durables:
         info = await connection.api(f"CONSUMER.INFO.{durable.stream}.{durable.name}")
         is_missing = _missing(info)
-        if durable.stream == WORK and not is_missing:
-            await _remove_done(connection, durable, info)
         difference = _difference(consumer_config(durable, ack_wait_s), {} if is_missing else info["config"])
         if difference:
             changes.append((durable, difference, is_missing))
@@ -92,17 +89,6 @@ async def _ensure_consumers(connection: Connection, durables: Iterable[Durable],
         answer = await connection.api(f"CONSUMER.CREATE.{durable.stream}.{durable.name}.{durable.subject}", wanted)
         _raise_conflict(f"consumer {durable.name}", difference, answer)
         log.info("consumer_created" if is_missing else "consumer_updated", consumer=durable.name, difference=difference)
-
-
-async def _remove_done(connection: Connection, durable: Durable, info: dict[str, Any]) -> None:
-    """Remove the turns of a kind up to the first that is not acknowledged: they keep no place from those that wait.
-
-    A work queue would remove each with its acknowledgement, and sync each removal.
-    """
-    acknowledged = int(info["ack_floor"]["stream_seq"])
-    if acknowledged:
-        purge = {"filter": durable.subject, "seq": acknowledged + 1}
-        _missing(await connection.api(f"STREAM.PURGE.{durable.stream}", purge))
 
 
 async def _has_messages(connection: Connection, durable: Durable) -> bool:

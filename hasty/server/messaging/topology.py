@@ -65,6 +65,7 @@ STREAM_CONFIG: Final[dict[str, object]] = {
 WORK_STREAM_CONFIG: Final[dict[str, object]] = {
     **STREAM_CONFIG,
     "name": WORK,
+    # No work queue: that would remove each message with its acknowledgement, and sync each removal.
     "subjects": [f"{WORK_PREFIX}*"],
 }
 
