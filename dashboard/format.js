@@ -13,7 +13,7 @@ export const plural = (number, one, many = `${one}s`) => `${count(number)} ${num
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
   if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`;
-  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95) return `${Number.isInteger(seconds) ? seconds : seconds.toFixed(1)} s`;
   if (seconds < 119.5) return `${Math.round(seconds)} s`;
   if (seconds < 119.5 * 60) return `${Math.round(seconds / 60)} min`;
   if (seconds < 47.5 * 3600) return `${Math.round(seconds / 3600)} h`;
