@@ -51,7 +51,7 @@ async def test_verdict_names_the_kind_that_no_worker_serves(tmp_path_factory: py
 
 async def follow(stack: Stack, worker: Worker, v1: V1) -> None:
     """Post a job of each kind, end one, and have the worker serve both, one, both and none of the kinds."""
-    await eventually(lambda: knows(v1, {"greet", "resize"}))
+    await eventually(lambda: knows(stack, {"greet", "resize"}))
     for kind in worker.kinds:
         await v1.submit(kind)
     await judged(stack, "All is well: .*, 2 jobs under way")
@@ -82,8 +82,10 @@ async def rated(stack: Stack, *, ended: bool) -> None:
     await eventually(shown, within_s=30)
 
 
-async def knows(v1: V1, names: set[str]) -> bool:
-    """Whether these kinds are served."""
-    kinds = (await v1.http.get("/v1/kinds")).json()["data"]
-    assert {kind["name"] for kind in kinds if kind["workers"]} == names
+async def knows(stack: Stack, names: set[str]) -> bool:
+    """Whether both api-servers know that these kinds are served: one of them took the announcements."""
+    async with httpx.AsyncClient() as http:
+        for child in services(stack, "api-server"):
+            kinds = (await http.get(f"http://{child.address}/v1/kinds")).json()["data"]
+            assert {kind["name"] for kind in kinds if kind["workers"]} == names
     return True
