@@ -110,7 +110,7 @@ async def test_search_names_the_jobs_that_may_be_meant(watch: Watched, world: Wo
     page = await watch.open("#/jobs")
     await searched(page, alike)
     await expect(page.locator(".notice li a").first).to_have_text(re.compile(f"^{alike}"))
-    await expect(page.locator(".notice")).to_contain_text(re.compile(rf"{alike} may be \d+ jobs"))
+    await expect(page.locator(".notice")).to_contain_text(re.compile(rf"{alike} may be [\d,]+ jobs"))
     await page.locator(".notice li a", has_text=ids[1]).click()
     await expect(page.locator("h1")).to_contain_text(ids[1])
 
