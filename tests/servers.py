@@ -128,3 +128,9 @@ async def start(server: Child) -> None:
     """Start a server; it answers when this returns."""
     await server.start()
     await server.ready()
+
+
+def is_stopped(server: Child) -> bool:
+    """Whether a server that was paused stands still: on a busy machine, its threads go on for a moment."""
+    assert server.pid is not None
+    return os.waitid(os.P_PID, server.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None

@@ -1,7 +1,6 @@
 """What only a real nats-server can do: be set up differently, freeze, or lose a consumer."""
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -30,6 +29,7 @@ from hasty.server.messaging.watchdog import watch
 from hasty.server.runtime.process import FatalExit
 from tests.eventually import eventually
 from tests.real_wire import RealWire
+from tests.servers import is_stopped
 from tests.wire.conftest import RealBroker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -191,18 +191,12 @@ async def test_message_has_one_key_that_no_other_message_has(wire: RealWire, rea
     assert second[0] not in first
 
 
-def _is_stopped(child: Child) -> bool:
-    assert child.pid is not None
-    return os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG) is not None
-
-
 async def test_a_frozen_broker_holds_nobody_up(wire: RealWire, server: Child) -> None:
     """Every call ends in bounded time; when it thaws, the same connection works as before."""
     await wire.ensure(ACK_WAIT_S)
     server.pause()
     try:
-        # A signal takes a moment to reach every thread of a busy machine.
-        await eventually(lambda: _is_stopped(server))
+        await eventually(lambda: is_stopped(server))
         started = time.monotonic()
         assert await wire.publish([Outgoing(Subject.CREATED, b"a")]) == [False]
         assert await wire.publish([Outgoing(Subject.CREATED, b"b"), Outgoing(Subject.CREATED, b"c")]) == [False, False]

@@ -13,6 +13,7 @@ from hasty.server.messaging.topology import DURABLES, STREAM
 from tests.cluster import Cluster
 from tests.eventually import eventually
 from tests.real_wire import RealWire
+from tests.servers import is_stopped
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -111,6 +112,7 @@ async def test_id_in_process_leaves_atomic_batches_on(cluster: Cluster, wire: Re
     for follower in followers:
         follower.pause()
     try:
+        await eventually(lambda: all(is_stopped(follower) for follower in followers))
         assert await wire.publish([message("in process")]) == [False]
         assert await wire.publish([message("beside it"), message("in process")]) == [False, False]
     finally:
