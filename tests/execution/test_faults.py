@@ -184,28 +184,25 @@ async def test_run_alone_has_a_child_of_its_own() -> None:
 
 async def test_runs_alone_wait_for_one_another(tmp_path: Path) -> None:
     """All their children have to fit into the memory beside the others' one; each run gets its turn."""
-    work, go = tmp_path / "tasks.py", tmp_path / "go"
+    work = tmp_path / "tasks.py"
     work.write_text(
-        "import asyncio, pathlib\nfrom hasty import job\n@job\nasync def wait(go: str) -> None:\n"
-        "    while not pathlib.Path(go).exists():\n        await asyncio.sleep(0.05)\n"
+        "import asyncio\nfrom hasty import job\n@job\nasync def wait() -> None:\n    await asyncio.Event().wait()\n"
     )
-    most = 0
-
-    def count() -> int:
-        nonlocal most
-        most = max(most, len(children_of_this_test()) - 1)
-        return most
-
     async with executing(work) as running:
-        runs = [start(running, turn_of("wait", go=str(go)), alone=True) for _ in range(ALONE_AT_ONCE + 3)]
-        await eventually(lambda: count() >= ALONE_AT_ONCE, within_s=60)
+        turns = [turn_of("wait") for _ in range(ALONE_AT_ONCE + 3)]
+        runs = [start(running, turn, alone=True) for turn in turns]
+        await eventually(lambda: len(children_of_this_test()) == ALONE_AT_ONCE + 1, within_s=60)
         with pytest.raises(AssertionError):
-            await eventually(lambda: count() > ALONE_AT_ONCE, within_s=2)
-        go.touch()
-        await eventually(lambda: count() and all(run.done() for run in runs), within_s=60)
+            await eventually(lambda: len(children_of_this_test()) > ALONE_AT_ONCE + 1, within_s=2)
 
-    assert most == ALONE_AT_ONCE
-    assert {run.result().status for run in runs} == {Status.FINISHED}
+        for turn in turns[:ALONE_AT_ONCE]:
+            running.cancel(turn.turn_id)
+        await eventually(lambda: len(children_of_this_test()) == len(turns) - ALONE_AT_ONCE + 1, within_s=60)
+        for turn in turns:
+            running.cancel(turn.turn_id)
+        results = await asyncio.wait_for(asyncio.gather(*runs), 60)
+
+    assert {result.status for result in results} == {Status.CANCELLED}
 
 
 async def test_reload_lets_runs_end_where_they_are(tmp_path: Path) -> None:

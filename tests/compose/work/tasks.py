@@ -65,7 +65,7 @@ async def divide(amount: int, by: int) -> float:
 async def stuck(ctx: Context) -> int:
     """Get stuck the first time; started again, tell how often it was."""
     if ctx.run == 1:
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()
     return ctx.run
 
 
