@@ -26,7 +26,7 @@ log = get_logger(__name__)
 SWEEP_EVERY_S: Final = 1.0
 SWEEP_SIZE: Final = 500
 DISPATCH_BATCH_MAX: Final = 500
-DISPATCH_INTERVAL_S: Final = 0.1
+DISPATCH_INTERVAL_S: Final = 0.15
 """A sync of the broker costs as much as dozens of messages: under load, more of them share one."""
 
 WAITING_MAX: Final = 10_000

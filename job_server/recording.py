@@ -20,7 +20,7 @@ from job_server.metrics import ALREADY_ENDED, ENDED
 log = get_logger(__name__)
 
 RECORD_BATCH_MAX: Final = 500
-RECORD_INTERVAL_S: Final = 0.1
+RECORD_INTERVAL_S: Final = 0.15
 """A sync of the broker costs as much as dozens of messages: under load, more endings share one."""
 
 RETRY_S: Final = 0.5

@@ -17,6 +17,9 @@ _Entry = tuple[T, "asyncio.Future[R] | None", float]
 
 log = get_logger(__name__)
 
+QUIET_S = 0.03
+"""Longer than between two groups of requests or endings under load; nobody else would share a batch after that."""
+
 
 class Overloaded(Exception):
     """More items wait than can be served in time; this one was not started, and may be sent again later."""
@@ -35,9 +38,9 @@ class Batcher(Generic[T, R]):
     exception is raised to that item's caller alone. When `flush` itself raises, each member of the batch gets that
     error. A caller that is cancelled while waiting is left out; one cancelled later does not disturb its batch.
 
-    With `min_interval_s`, a batch of more than one is followed by the next no sooner than so many seconds after it
-    left: where a round trip costs much and a few milliseconds do not matter, more items share it. A single item still
-    leaves at once.
+    With `min_interval_s`, a batch of more than one is followed by the next so many seconds after it left, or sooner
+    when that one is full or nothing has come for `QUIET_S`: where a round trip costs much and a few milliseconds do not
+    matter, more items share it. A single item still leaves at once.
 
     A caller that has no result after `timeout_s` seconds gets the exception that `timeout_error` makes of a text,
     whatever hangs; `Overloaded` instead, when its item is still waiting although batches came back meanwhile. One timer
@@ -144,9 +147,17 @@ class Batcher(Generic[T, R]):
             self._runner = None
 
     async def _keep_interval(self, left_at: float) -> None:
-        left_s = left_at + self._min_interval_s - asyncio.get_running_loop().time()
-        if left_s > 0 and len(self._under_way) > 1 and len(self._waiting) < self._max_batch:
-            await asyncio.sleep(left_s)
+        if len(self._under_way) < 2:  # noqa: PLR2004 - a single item
+            return
+        clock = asyncio.get_running_loop().time
+        now = came_at = clock()
+        came = len(self._waiting)
+        until = left_at + self._min_interval_s
+        while now < until and came < self._max_batch and not (came and now - came_at >= QUIET_S):
+            await asyncio.sleep(min(QUIET_S / 4, until - now))
+            now = clock()
+            if len(self._waiting) != came:
+                came, came_at = len(self._waiting), now
 
     def _take_next(self) -> bool:
         batch: list[_Entry[T, R]] = []
