@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, Protocol
@@ -123,7 +122,7 @@ class Submission:
         now: Callable[[], datetime],
         root_kind: str,
         root_cooldown: timedelta,
-        new_id: Callable[[str], str] = new_job_id,
+        new_id: Callable[[str | None], str] = new_job_id,
         shortage: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._kinds = kinds
@@ -220,7 +219,7 @@ class Submission:
             for n, draft in enumerate(drafts)
             if draft.request.idempotency is not None and first[draft.request.idempotency[0]] != n
         ]
-        ids = {n: self._new_id(draft.place or secrets.token_hex(8)) for n, draft in enumerate(drafts)}
+        ids = {n: self._new_id(draft.place) for n, draft in enumerate(drafts)}
         if first:
             await self._claim(drafts, first, ids, results, now)
         left = [n for n in range(len(drafts)) if n not in results and n not in repeats]

@@ -89,20 +89,22 @@ class Handler:
             BadOutput: when it does not fit the function's annotation, is no JSON, or is longer than 32 KiB.
         """
         try:
-            if self.output is not None:
+            if self.output is None:
+                written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+            else:
                 checked = self.output.validate_python(value, strict=True)
-                value = self.output.dump_python(checked, mode="json")
-                # pydantic writes what is not a number as null.
-                json.dumps(self.output.dump_python(checked), default=str, allow_nan=False)
-            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            size = len(text.encode())
+                written = self.output.dump_json(checked)
+                if b"null" in written:
+                    # As pydantic writes what is not a number.
+                    json.dumps(self.output.dump_python(checked), default=str, allow_nan=False)
         except ValidationError as error:
             raise BadOutput(f"the output is not what the handler's annotation says: {_first(error)}") from None
         except (TypeError, ValueError, RecursionError) as error:
             raise BadOutput(f"the output cannot be written as JSON: {error}") from None
-        if size > INPUT_MAX:
-            raise BadOutput(f"the output has {size} bytes of JSON, at most {INPUT_MAX} are kept: return a URL instead")
-        return text
+        if len(written) > INPUT_MAX:
+            text = f"the output has {len(written)} bytes of JSON, at most {INPUT_MAX} are kept: return a URL instead"
+            raise BadOutput(text)
+        return written.decode()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from api_server.batches import BATCH_MAX
 from api_server.errors import BadInput, InputProblem, InputTooLarge, InvalidRequest
@@ -127,16 +127,18 @@ def _job(value: object) -> NewJob:
 def _request(job: NewJob, *, suspicious: bool, idempotency: tuple[str, str] | None = None) -> Request:
     if suspicious and (problems := list(_unfit(job.input, []))):
         raise BadInput(job.kind, problems[:1])
-    try:
-        text = json.dumps(job.input, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        raise BadInput(job.kind, [InputProblem("", "a number is too large")]) from None
-    length = len(text.encode())
-    if length > INPUT_MAX:
-        raise InputTooLarge(f"the input has {length} bytes of JSON, and may have {INPUT_MAX}: pass a URL instead")
+    text = to_json(job.input)
+    if len(text) > INPUT_MAX:
+        raise InputTooLarge(f"the input has {len(text)} bytes of JSON, and may have {INPUT_MAX}: pass a URL instead")
+    if b"Infinity" in text:
+        # In a text, or for a number beyond what a floating point number can hold.
+        try:
+            json.dumps(job.input, allow_nan=False)
+        except ValueError:
+            raise BadInput(job.kind, [InputProblem("", "a number is too large")]) from None
     return Request(
         job.kind,
-        text,
+        text.decode(),
         job.input,
         delay_s=job.delay_s,
         attempts=job.attempts,

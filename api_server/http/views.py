@@ -29,6 +29,8 @@ from api_server.timeline import Event, timeline
 from api_server.workers import Running, Worker, Workers
 from hasty.jobs import Failure, Kind, Report
 
+_UTC: Final = "+00:00"
+
 Time = str
 """RFC 3339 with milliseconds, in UTC."""
 
@@ -247,20 +249,27 @@ class Views:
             return Circumstances(name, attempts, None, None, 0, None)
         timeout_s = known.timeout_s if known else None
         serving = self._workers.serving(name)
-        left_s = self._workers.left_s(name)
+        left_s = None if serving else self._workers.left_s(name)
         if running is not None:
             run = Run(running.worker, max(now.timestamp() - running.started_at, 0), running.heard_s)
             return Circumstances(name, attempts, timeout_s, run, len(serving), left_s)
         job_id = record.job.job_id
+        broker_unreachable_s = self._news.broker_unreachable_s()
+        if self._news.being_published(job_id):
+            # Nobody else can know of it yet.
+            return Circumstances(
+                *(name, attempts, timeout_s, None, len(serving), left_s),
+                broker_unreachable_s=broker_unreachable_s,
+                being_published=True,
+            )
         silent, stopped = self._workers.silent_on(job_id), self._workers.stopped_on(job_id)
         return Circumstances(
             *(name, attempts, timeout_s, None, len(serving), left_s),
             free_slots=sum(worker.slots.get(name, 0) for worker in serving) if serving else None,
             unfinished=self._news.unfinished(),
-            broker_unreachable_s=self._news.broker_unreachable_s(),
+            broker_unreachable_s=broker_unreachable_s,
             silence=None if silent is None else Silence(*silent, max(self._news.ack_wait_s - silent[1], 0)),
             stopped=None if stopped is None else Stopped(*stopped),
-            being_published=self._news.being_published(job_id),
             owner_gone_s=self._news.owner_gone_s(record.owner),
         )
 
@@ -309,9 +318,11 @@ def time_text(at: datetime | None) -> str | None:
     """Write a time as RFC 3339 has it, with milliseconds, in UTC."""
     if at is None:
         return None
+    text = at.isoformat(timespec="milliseconds")
     # Nearly all are in UTC already, which is quicker to see than to bring about.
-    in_utc = at.astimezone(UTC) if at.utcoffset() else at
-    return f"{in_utc.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+    if not text.endswith(_UTC):
+        text = at.astimezone(UTC).isoformat(timespec="milliseconds")
+    return text.removesuffix(_UTC) + "Z"
 
 
 def _seconds_text(ran: Running | Report | None) -> str | None:

@@ -11,7 +11,8 @@ from hasty.server.mongo import Document
 from hasty.server.reports import report_document, report_of
 from hasty.values import members_of
 
-_TASK: Final = members_of(Task)
+task_document: Final = members_of(Task)
+"""Write a task."""
 
 
 def job_document(job: Job, due: datetime, owner: str) -> Document:
@@ -30,7 +31,11 @@ def job_document(job: Job, due: datetime, owner: str) -> Document:
     if job.task is not None:
         document["turn_number"] = job.turn_number
         document["task"] = task_document(job.task)
-    return document | {name: value for name in ("retry_of", "batch") if (value := getattr(job, name)) is not None}
+    if job.retry_of is not None:
+        document["retry_of"] = job.retry_of
+    if job.batch is not None:
+        document["batch"] = job.batch
+    return document
 
 
 def job_of(row: Document) -> Job:
@@ -67,11 +72,6 @@ def record_of(row: Document) -> JobRecord:
         ),
         row.get("owner", ""),
     )
-
-
-def task_document(task: Task) -> Document:
-    """Write a task."""
-    return {**_TASK(task), "labels": list(task.labels), "versions": list(task.versions)}
 
 
 def task_of(row: Document) -> Task:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
 LINE_MAX: Final = 64 * 1024 * 1024
 """A longer line is garbage: the one who wrote it is not understood any more."""
 
@@ -24,7 +26,7 @@ def decode(line: bytes) -> list[Message]:
         Garbage: when it is no JSON list of lists that begin with a name.
     """
     try:
-        messages = json.loads(line)
+        messages = _parsed(line)
     except (ValueError, RecursionError) as error:
         raise Garbage(str(error)) from None
     if not isinstance(messages, list) or not all(
@@ -32,6 +34,22 @@ def decode(line: bytes) -> list[Message]:
     ):
         raise Garbage("no list of messages")
     return messages
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return from_json(line)
+    except ValueError:
+        # A lone surrogate, or garbage.
+        return json.loads(line)
+
+
+def _written(messages: list[Message]) -> bytes:
+    try:
+        return to_json(messages)
+    except PydanticSerializationError:
+        # A lone surrogate.
+        return json.dumps(messages, separators=(",", ":")).encode()
 
 
 class Channel(asyncio.Protocol):
@@ -88,7 +106,7 @@ class Channel(asyncio.Protocol):
         """Write what was collected."""
         messages, self._outgoing = self._outgoing, []
         if messages and self._transport is not None and not self._over:
-            self._transport.write(json.dumps(messages, ensure_ascii=True, separators=(",", ":")).encode() + b"\n")
+            self._transport.write(_written(messages) + b"\n")
 
     def close(self) -> None:
         """Close the socket, once what was sent is written."""

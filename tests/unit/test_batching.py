@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from hasty.server.runtime import batching
 from hasty.server.runtime.batching import Batcher, Overloaded
 
 
@@ -202,8 +203,9 @@ async def test_waiting_too_long_behind_others_is_overload() -> None:
     await batcher.close()
 
 
-async def test_after_company_the_next_batch_rests() -> None:
+async def test_after_company_the_next_batch_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that more share it."""
+    monkeypatch.setattr(batching, "QUIET_S", 3600)
     left_at: list[float] = []
 
     async def flush(batch: Sequence[int]) -> list[int | Exception]:
@@ -214,6 +216,30 @@ async def test_after_company_the_next_batch_rests() -> None:
     await asyncio.gather(batcher.submit(1), batcher.submit(2))
     await batcher.submit(3)
     assert left_at[1] - left_at[0] >= 0.1
+
+
+async def test_a_rest_ends_when_nothing_comes_any_more() -> None:
+    """Nobody else would share the batch: here it would rest for an hour."""
+    gate = Gate()
+    gate.open.set()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8, min_interval_s=3600)
+    async with asyncio.timeout(30):
+        await asyncio.gather(batcher.submit(1), batcher.submit(2))
+        assert await asyncio.gather(batcher.submit(3), batcher.submit(4)) == [30, 40]
+    assert [len(batch) for batch in gate.batches] == [2, 2]
+    await batcher.close()
+
+
+async def test_a_full_batch_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more could share it."""
+    monkeypatch.setattr(batching, "QUIET_S", 3600)
+    gate = Gate()
+    batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=2, min_interval_s=3600)
+    futures = [batcher.submit(number) for number in range(4)]
+    gate.open.set()
+    async with asyncio.timeout(30):
+        assert await asyncio.gather(*futures) == [0, 10, 20, 30]
+    await batcher.close()
 
 
 async def test_a_lone_item_is_never_followed_by_a_rest() -> None:

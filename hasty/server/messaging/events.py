@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Annotated, ClassVar, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from hasty.jobs import (
     JOB_ID,
@@ -73,7 +74,7 @@ class MalformedMessage(ValueError):
 
 @quick_dataclass(frozen=True, slots=True)
 class _WireJob:
-    """A job as an event carries it; validated where it comes in as JSON, not where this process makes it."""
+    """A job as an event carries it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
 
@@ -83,14 +84,6 @@ class _WireJob:
     status: str
     timestamp: Annotated[int, Field(ge=0, lt=2**53)]
     sleep_time_used: Seconds
-
-
-@quick_dataclass(frozen=True, slots=True)
-class _WireEvent:
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True)
-
-    subject: str
-    job: _WireJob
 
 
 @quick_dataclass(frozen=True, slots=True)
@@ -116,10 +109,10 @@ class Outgoing:
     message_id: str | None = None
 
 
-# Validator and serializer themselves: the adapter's methods add more than half a microsecond to each call.
-_TO_JSON: Final = TypeAdapter(_WireEvent).serializer.to_json
-_WORK_TO_JSON: Final = TypeAdapter(_WireWorkEvent).serializer.to_json
+# Validators and serializers themselves: the adapter's methods add more than half a microsecond to each call.
 _WORK_VALIDATOR: Final = TypeAdapter(_WireWorkEvent).validator
+_TASK_TO_JSON: Final = TypeAdapter(Task).serializer.to_json
+_REPORT_TO_JSON: Final = TypeAdapter(Report).serializer.to_json
 _KIND_ADAPTER: Final = TypeAdapter(Kind)
 
 
@@ -209,15 +202,23 @@ def _message(
     message_id: str | None,
     report: Report | None = None,
 ) -> Outgoing:
-    job = _WireJob(turn.job_id, turn.job_id, turn.object_id, status.value, turn.timestamp, sleep_time_used)
-    if turn.task is None and report is None and turn.number == 1 and not turn.again:
-        return Outgoing(subject, _TO_JSON(_WireEvent(subject, job)), message_id)
-    task = turn.task
-    if task is not None and subject in _ENDINGS:
-        # The api-server has the rest.
-        task = Task(task.kind, "", task.attempt)
-    event = _WireWorkEvent(subject, job, turn.number, task, report, turn.again and subject not in _ENDINGS)
-    return Outgoing(subject, _WORK_TO_JSON(event, exclude_defaults=True), message_id)
+    # Written by hand, in a third of the time that a serializer takes: what is not escaped cannot contain a quote.
+    job_id, task, is_ending = turn.job_id, turn.task, subject in _ENDINGS
+    body = (
+        f'{{"subject":"{subject}","job":{{"id":"{job_id}","job_id":"{job_id}","object_id":%b,"status":"{status.value}"'
+        f',"timestamp":{turn.timestamp},"sleep_time_used":{sleep_time_used}}}'
+    ).encode() % to_json(turn.object_id)
+    if turn.number != 1:
+        body += b',"turn":%d' % turn.number
+    if task is not None:
+        # Of an ending's, the api-server has the rest.
+        task = Task(task.kind, "", task.attempt) if is_ending else task
+        body += b',"task":' + _TASK_TO_JSON(task, exclude_defaults=True)
+    if report is not None:
+        body += b',"report":' + _REPORT_TO_JSON(report, exclude_defaults=True)
+    if turn.again and not is_ending:
+        body += b',"again":true'
+    return Outgoing(subject, body + b"}", message_id)
 
 
 def _decode(subject: str, data: bytes) -> _WireWorkEvent:
