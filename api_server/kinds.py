@@ -109,8 +109,12 @@ class Kinds:
             StoreUnavailable: when it is not known here and the database fails.
         """
         if name not in self._by_name:
+            clock = asyncio.get_running_loop().time
+            asked_at = clock()
             async with self._reading:
-                if asyncio.get_running_loop().time() - self._read_at > READ_AGAIN_S:
+                if self._read_at <= asked_at:
+                    # What was read a moment ago may lack a kind that was announced to another api-server since.
+                    await asyncio.sleep(max(self._read_at + READ_AGAIN_S - clock(), 0))
                     await self.read()
         return self.versions(name)
 
@@ -145,6 +149,7 @@ class Kinds:
         Raises:
             StoreUnavailable: when the database fails.
         """
+        began_at = asyncio.get_running_loop().time()
         seen = await self._store.seen()
         changed = [
             version
@@ -157,7 +162,7 @@ class Kinds:
         before, self._by_name = self._by_name.keys(), {}
         for version in self._versions.values():
             self._by_name.setdefault(version.kind.name, []).append(version)
-        self._read_at = asyncio.get_running_loop().time()
+        self._read_at = began_at
         if new := sorted(self._by_name.keys() - before):
             log.info("kinds_known", kinds=new)
             self.on_new()

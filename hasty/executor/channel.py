@@ -12,6 +12,9 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 LINE_MAX: Final = 64 * 1024 * 1024
 """A longer line is garbage: the one who wrote it is not understood any more."""
 
+GONE: Final = "is gone"
+"""How what `closed` gets begins when the other end is gone."""
+
 Message = list[Any]
 
 
@@ -90,7 +93,7 @@ class Channel(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell that the other end is gone."""
-        self._end("is gone" if exc is None else f"is gone: {exc}")
+        self._end(GONE if exc is None else f"{GONE}: {exc}")
 
     def send(self, *message: Any) -> None:
         """Send a message with all others of this step of the loop; to be called in the loop's thread."""

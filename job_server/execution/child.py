@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import hasty
-from hasty.executor.channel import Channel, Message
+from hasty.executor.channel import GONE, Channel, Message
 from hasty.executor.output import OutputLimit
 from hasty.executor.spawn import LINE_MAX, Spawned, spawn
 from hasty.jobs import Kind, Way
@@ -26,6 +26,9 @@ HELLO_WITHIN_S: Final = 60.0
 PING_EVERY_S: Final = 1.0
 DEAF_AFTER_S: Final = 5.0
 """A child that does not answer for so long is deaf, and is killed."""
+
+ENDS_WITHIN_S: Final = 0.5
+"""A child whose connection is gone and that does not end within so long is killed."""
 
 FLOOD_PAUSE_S: Final = 0.002
 """After so many bytes that were left out, others than their reader have this process for a moment."""
@@ -165,9 +168,13 @@ class Child:
                 self._receive(self, message)
 
     def _on_closed(self, why: str) -> None:
-        # Its end, or it cannot be understood any more.
+        """Kill it where it cannot be understood any more; if it has just ended, its exit code says more."""
+        delay_s = ENDS_WITHIN_S if why.startswith(GONE) else 0
+        asyncio.get_running_loop().call_later(delay_s, self._kill_if_alive, f"its connection {why}")
+
+    def _kill_if_alive(self, why: str) -> None:
         if self._process.code is None:
-            self.kill(f"its connection {why}")
+            self.kill(why)
 
     async def _ping(self) -> None:
         loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from structlog.testing import capture_logs
 
 from hasty.jobs import Reason, Status
 from job_server.execution import Executor, child, executor
@@ -111,17 +112,19 @@ async def test_deaf_child_is_replaced(monkeypatch: pytest.MonkeyPatch, kind: str
 
 
 async def test_killed_child_is_replaced() -> None:
-    """Its runs start again, and can see it."""
-    async with executing() as running:
-        runs = [start(running, turn_of("sleep_async", seconds=1)) for _ in range(20)]
-        await outcome(running, "greet", name="so that they run")
-        child_of_this_test().kill()
+    """Its runs start again, and can see it; the log says which signal it was."""
+    with capture_logs() as logged:
+        async with executing() as running:
+            runs = [start(running, turn_of("sleep_async", seconds=1)) for _ in range(20)]
+            await outcome(running, "greet", name="so that they run")
+            child_of_this_test().kill()
 
-        results = await asyncio.gather(*runs)
-        again = await outcome(running, "tells")
+            results = await asyncio.gather(*runs)
+            again = await outcome(running, "tells")
 
     assert {(result.status, result.run) for result in results} == {(Status.FINISHED, 2)}
     assert again.status is Status.FINISHED
+    assert [line["reason"] for line in logged if line["event"] == "child_lost"] == ["ended with signal SIGKILL"]
 
 
 async def test_garbage_costs_the_child_that_wrote_it() -> None:

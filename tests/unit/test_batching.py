@@ -225,7 +225,7 @@ async def test_a_rest_ends_when_nothing_comes_any_more() -> None:
     batcher: Batcher[int, int] = Batcher(gate, name="test", max_batch=8, min_interval_s=3600)
     async with asyncio.timeout(30):
         await asyncio.gather(batcher.submit(1), batcher.submit(2))
-        assert await asyncio.gather(batcher.submit(3), batcher.submit(4)) == [30, 40]
+        assert list(await asyncio.gather(batcher.submit(3), batcher.submit(4))) == [30, 40]
     assert [len(batch) for batch in gate.batches] == [2, 2]
     await batcher.close()
 
@@ -238,7 +238,7 @@ async def test_a_full_batch_does_not_rest(monkeypatch: pytest.MonkeyPatch) -> No
     futures = [batcher.submit(number) for number in range(4)]
     gate.open.set()
     async with asyncio.timeout(30):
-        assert await asyncio.gather(*futures) == [0, 10, 20, 30]
+        assert list(await asyncio.gather(*futures)) == [0, 10, 20, 30]
     await batcher.close()
 
 

@@ -44,7 +44,7 @@ class V1World:
     """An api-server's `/v1`, put together as its `__main__` does it."""
 
     def __init__(  # long: wiring, read from top to bottom
-        self, within: "World", server: ApiServer, new_id: Callable[[str], str]
+        self, within: "World", server: ApiServer, new_id: Callable[[str | None], str]
     ) -> None:
         broker = FakeJetStream(within.broker)
         self.server = server
@@ -119,7 +119,7 @@ class World(world.World):
         self.kind_store = FakeKindStore()
         self.request_store = FakeRequestStore()
 
-    def v1(self, new_id: Callable[[str], str] = new_job_id) -> V1World:
+    def v1(self, new_id: Callable[[str | None], str] = new_job_id) -> V1World:
         """One more api-server."""
         return V1World(self, self.api_server(), new_id)
 

@@ -25,7 +25,7 @@ class Api:
     def __init__(self, numbers: Iterator[int] | None = None) -> None:
         self.world = World()
 
-        def numbered(_key: str) -> str:
+        def numbered(_key: str | None) -> str:
             return f"{next(numbers or iter(())):08x}-0000-7000-8000-000000000000"
 
         self.parts: V1World = self.world.v1(new_job_id if numbers is None else numbered)
