@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Protocol
@@ -109,12 +110,11 @@ class Kinds:
             StoreUnavailable: when it is not known here and the database fails.
         """
         if name not in self._by_name:
-            clock = asyncio.get_running_loop().time
-            asked_at = clock()
+            asked_at = time.monotonic()
             async with self._reading:
                 if self._read_at <= asked_at:
                     # What was read a moment ago may lack a kind that was announced to another api-server since.
-                    await asyncio.sleep(max(self._read_at + READ_AGAIN_S - clock(), 0))
+                    await asyncio.sleep(max(self._read_at + READ_AGAIN_S - time.monotonic(), 0))
                     await self.read()
         return self.versions(name)
 
@@ -149,7 +149,7 @@ class Kinds:
         Raises:
             StoreUnavailable: when the database fails.
         """
-        began_at = asyncio.get_running_loop().time()
+        began_at = time.monotonic()
         seen = await self._store.seen()
         changed = [
             version

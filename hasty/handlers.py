@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
+from pydantic_core import from_json
 
 from hasty.context import Context
 from hasty.declare import DECLARED, Command, Declared
@@ -95,8 +96,11 @@ class Handler:
                 checked = self.output.validate_python(value, strict=True)
                 written = self.output.dump_json(checked)
                 if b"null" in written:
-                    # As pydantic writes what is not a number.
-                    json.dumps(self.output.dump_python(checked), default=str, allow_nan=False)
+                    # As pydantic writes what is not a number: within `Any` in its JSON mode as well.
+                    json.dumps(self.output.dump_python(checked, mode="json"), allow_nan=False)
+                    json.dumps(self.output.dump_python(checked), default=str, allow_nan=False, skipkeys=True)
+            # Whoever shows it reads it so: what is nested too deep, or has too many digits, is no output.
+            from_json(written, allow_inf_nan=False)
         except ValidationError as error:
             raise BadOutput(f"the output is not what the handler's annotation says: {_first(error)}") from None
         except (TypeError, ValueError, RecursionError) as error:

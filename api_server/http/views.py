@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
@@ -254,22 +254,21 @@ class Views:
             run = Run(running.worker, max(now.timestamp() - running.started_at, 0), running.heard_s)
             return Circumstances(name, attempts, timeout_s, run, len(serving), left_s)
         job_id = record.job.job_id
-        broker_unreachable_s = self._news.broker_unreachable_s()
-        if self._news.being_published(job_id):
-            # Nobody else can know of it yet.
-            return Circumstances(
-                *(name, attempts, timeout_s, None, len(serving), left_s),
-                broker_unreachable_s=broker_unreachable_s,
-                being_published=True,
-            )
         silent, stopped = self._workers.silent_on(job_id), self._workers.stopped_on(job_id)
-        return Circumstances(
+        around = Circumstances(
             *(name, attempts, timeout_s, None, len(serving), left_s),
-            free_slots=sum(worker.slots.get(name, 0) for worker in serving) if serving else None,
-            unfinished=self._news.unfinished(),
-            broker_unreachable_s=broker_unreachable_s,
+            broker_unreachable_s=self._news.broker_unreachable_s(),
             silence=None if silent is None else Silence(*silent, max(self._news.ack_wait_s - silent[1], 0)),
             stopped=None if stopped is None else Stopped(*stopped),
+            being_published=self._news.being_published(job_id),
+        )
+        if around.being_published:
+            # The others do not count then, and the answer to every POST shows such a job.
+            return around
+        return replace(
+            around,
+            free_slots=sum(worker.slots.get(name, 0) for worker in serving) if serving else None,
+            unfinished=self._news.unfinished(),
             owner_gone_s=self._news.owner_gone_s(record.owner),
         )
 

@@ -43,7 +43,7 @@ def _parsed(line: bytes) -> Any:
     try:
         return from_json(line)
     except ValueError:
-        # A lone surrogate, or garbage.
+        # A lone surrogate, too many levels, or garbage.
         return json.loads(line)
 
 
@@ -51,7 +51,7 @@ def _written(messages: list[Message]) -> bytes:
     try:
         return to_json(messages)
     except PydanticSerializationError:
-        # A lone surrogate.
+        # A lone surrogate, or too many levels.
         return json.dumps(messages, separators=(",", ":")).encode()
 
 

@@ -82,6 +82,7 @@ class Child:
         self._answered_at = loop.time()
         self.why = "died"
         """What is known of its end."""
+        self._gone = False
 
     @classmethod
     async def started(
@@ -111,6 +112,11 @@ class Child:
         child = cls(process, receive, output)
         await asyncio.get_running_loop().create_connection(lambda: child._channel, sock=here)
         return child
+
+    @property
+    def takes_runs(self) -> bool:
+        """Whether it may get new runs."""
+        return not (self.retired or self._gone)
 
     async def live(self) -> int:
         """Watch it until it has ended; its exit code, negative for a signal."""
@@ -169,6 +175,7 @@ class Child:
 
     def _on_closed(self, why: str) -> None:
         """Kill it where it cannot be understood any more; if it has just ended, its exit code says more."""
+        self._gone = True
         delay_s = ENDS_WITHIN_S if why.startswith(GONE) else 0
         asyncio.get_running_loop().call_later(delay_s, self._kill_if_alive, f"its connection {why}")
 

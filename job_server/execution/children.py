@@ -136,7 +136,7 @@ class Children:
                 await self._until_reload(pause_s if self.current is None else None)
                 pause_s = min(pause_s * 2, RESTART_MOST_S)
                 continue
-            while self.current is child and not child.retired and not self._reload.is_set():
+            while self.current is child and child.takes_runs and not self._reload.is_set():
                 await self._until_reload(0.05)
             if asyncio.get_running_loop().time() - began >= STABLE_AFTER_S or self._reload.is_set():
                 pause_s = RESTART_FIRST_S

@@ -148,7 +148,7 @@ class Executor:
         current = self._children.current
         if entry.alone:
             self._children.begin(self._run_alone(entry), f"alone: {entry.turn_id}")
-        elif current is None or current.retired:
+        elif current is None or not current.takes_runs:
             self._waiting.append(entry)
         else:
             _give(entry, current)

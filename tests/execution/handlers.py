@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
@@ -172,6 +173,16 @@ async def writes_garbage() -> str:
     return "wrote"
 
 
+@job
+async def hangs_up() -> None:
+    """Close the connection to the job-server, and go on."""
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+    await asyncio.Event().wait()
+
+
 @job(process=True)
 def eats_memory() -> int:
     """Take more memory than there is for it."""
@@ -204,6 +215,11 @@ def returns(what: str) -> object:
 def typed(when: datetime) -> int:
     """Return another type than it says."""
     return str(when)  # type: ignore[return-value]
+
+
+@job(at_most_once=True)
+async def once() -> None:
+    """Run once, at most."""
 
 
 @job(at_most_once=True)

@@ -136,6 +136,21 @@ async def test_garbage_costs_the_child_that_wrote_it() -> None:
         assert (await outcome(running, "greet", name="Ada")).status is Status.FINISHED
 
 
+async def test_child_that_hangs_up_gets_nothing_new() -> None:
+    """What it cannot be told would count as lost, though it was never begun."""
+    async with executing() as running:
+        hangs_up = start(running, turn_of("hangs_up"))
+        gone = running._children.current  # noqa: SLF001 - nobody else is told at this moment
+        assert gone is not None
+        await eventually(lambda: gone._channel._over)  # noqa: SLF001 - as above
+        once = await outcome(running, "once")
+        lost = await hangs_up
+
+    assert once.status is Status.FINISHED
+    assert lost.failure is not None
+    assert lost.failure.reason is Reason.LOST
+
+
 async def test_forked_process_ends_with_its_child() -> None:
     """It holds nothing up."""
     async with executing() as running:

@@ -5,13 +5,14 @@ import functools
 import json
 import subprocess
 import sys
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from hasty import Context, HandlerError, Retry, command, job
 from hasty.declare import DECLARED
@@ -159,6 +160,59 @@ def test_odd_values_pass_through() -> None:
     assert handler.dump(arguments["anything"]) == '{"$set":1,"a.b":2,"nul\\u0000":3}'
 
 
+def nested(levels: int) -> object:
+    """Write lists in lists."""
+    value: object = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+@job
+def by_id() -> dict[uuid.UUID, str | None]:
+    """Return texts by their ids."""
+    return {}
+
+
+@job
+def measured() -> dict[str, Any]:
+    """Return anything by name."""
+    return {}
+
+
+@job
+def distinct() -> set[float]:
+    """Return numbers."""
+    return set()
+
+
+class Constant(BaseModel):
+    """A number that pydantic writes as no JSON has it."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    x: float
+
+
+@job
+def constant() -> Constant:
+    """Return one."""
+    return Constant(x=1)
+
+
+@job
+def tally() -> int:
+    """Count."""
+    return 0
+
+
+def test_keys_that_json_does_not_have_are_written_as_texts() -> None:
+    """Whatever the values are."""
+    ident = uuid.UUID(int=1)
+
+    assert made(by_id).dump({ident: "annulled"}) == f'{{"{ident}":"annulled"}}'
+    assert made(by_id).dump({ident: None}) == f'{{"{ident}":null}}'
+
+
 @pytest.mark.parametrize(
     ("function", "value", "message"),
     [
@@ -173,6 +227,11 @@ def test_odd_values_pass_through() -> None:
         (loose, "x" * 33_000, "33002 bytes"),
         (loose, "\ud800", "JSON"),
         (loose, DEEP, "JSON"),
+        (loose, nested(201), "JSON"),
+        (measured, {"a": float("nan")}, "JSON"),
+        (distinct, {float("nan")}, "JSON"),
+        (constant, Constant(x=float("nan")), "JSON"),
+        pytest.param(tally, 10**5000, "JSON", id="digits"),
     ],
 )
 def test_what_is_no_output_is_refused(function: Any, value: object, message: str) -> None:

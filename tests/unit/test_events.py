@@ -2,12 +2,26 @@
 
 import json
 import unicodedata
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasty.jobs import Ending, Status, Turn, object_id_problem, whole
+from hasty.jobs import (
+    KIND_NAME,
+    Ending,
+    Failure,
+    Job,
+    Reason,
+    Report,
+    Status,
+    Task,
+    Turn,
+    object_id_problem,
+    whole,
+)
 from hasty.server.messaging.events import (
     ENDING_SUBJECTS,
     MalformedMessage,
@@ -15,6 +29,7 @@ from hasty.server.messaging.events import (
     announcement,
     decode_ending,
     decode_turn,
+    dispatch,
 )
 
 valid_text = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=256)
@@ -51,6 +66,61 @@ def test_an_event_arrives_as_it_was_sent(ending: Ending) -> None:
         "timestamp",
         "sleep_time_used",
     ]
+
+
+names = st.from_regex(KIND_NAME, fullmatch=True)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+tasks = st.builds(
+    Task,
+    names,
+    texts,
+    attempt=st.integers(1, 9),
+    attempts=st.none() | st.integers(1, 9),
+    labels=st.lists(texts, max_size=2).map(tuple),
+    versions=st.lists(texts, max_size=2).map(tuple),
+)
+failures = st.builds(Failure, st.sampled_from(Reason), texts, texts, texts)
+reports = st.builds(
+    Report,
+    texts,
+    texts,
+    seconds,
+    seconds,
+    run=st.integers(0, 9),
+    output=st.none() | texts,
+    failure=st.none() | failures,
+    delay_s=seconds,
+    counts=st.booleans(),
+)
+jobs = st.builds(
+    Job,
+    st.uuids().map(str),
+    valid_text,
+    st.integers(0, 9),
+    st.datetimes(datetime(1971, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001 - it says so itself
+    turn_number=st.integers(1, 9),
+    task=tasks,
+)
+
+
+@given(jobs, st.booleans())
+def test_a_turn_of_a_handler_arrives_as_it_was_sent(job: Job, again: bool) -> None:  # noqa: FBT001 - drawn
+    """With all that the handler needs."""
+    event = dispatch(job, 1, again=again)
+
+    turn = decode_turn(event.subject, event.body)
+    assert (turn, turn.again) == (job.turn, again)
+
+
+@given(jobs, reports, st.sampled_from(list(ENDING_SUBJECTS)))
+def test_an_ending_of_a_handler_arrives_as_it_was_sent(job: Job, report: Report, status: Status) -> None:
+    """With its report, and of the task what is not known without it."""
+    event = announcement(Ending(job.turn, status, 0, report=report))
+
+    arrived = decode_ending(event.subject, event.body)
+    assert job.task is not None
+    task = Task(job.task.kind, "", job.task.attempt)
+    assert arrived == Ending(replace(job.turn, task=task), status, 0, report=report)
 
 
 json_values = st.recursive(

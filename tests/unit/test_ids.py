@@ -28,6 +28,15 @@ def test_id_is_a_uuid_that_names_its_partition(key: str) -> None:
     assert partition_of_id(job_id) == partition_of_key(key) < PARTITIONS
 
 
+def test_id_without_a_key_names_any_partition() -> None:
+    """Evenly, and is a UUID like the others."""
+    ids = [new_job_id(None) for _ in range(PARTITIONS)]
+
+    assert {(uuid.UUID(job_id).version, uuid.UUID(job_id).variant) for job_id in ids} == {(7, uuid.RFC_4122)}
+    assert {job_id[19] for job_id in ids} == set("89ab")
+    assert len({partition_of_id(job_id) for job_id in ids}) > PARTITIONS / 2
+
+
 @pytest.mark.parametrize(("key", "partition"), [("x", 617), ("", 2847), ("ünï", 60), ("invoice/2026-11", 3396)])
 def test_partition_of_a_key_never_changes(key: str, partition: int) -> None:
     """Ids that were handed out name it: these values are for all versions."""

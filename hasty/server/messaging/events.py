@@ -202,12 +202,13 @@ def _message(
     message_id: str | None,
     report: Report | None = None,
 ) -> Outgoing:
-    # Written by hand, in a third of the time that a serializer takes: what is not escaped cannot contain a quote.
+    # Written by hand, which takes two thirds of a serializer's time: of what is not escaped, nothing has to be.
     job_id, task, is_ending = turn.job_id, turn.task, subject in _ENDINGS
     body = (
-        f'{{"subject":"{subject}","job":{{"id":"{job_id}","job_id":"{job_id}","object_id":%b,"status":"{status.value}"'
-        f',"timestamp":{turn.timestamp},"sleep_time_used":{sleep_time_used}}}'
-    ).encode() % to_json(turn.object_id)
+        f'{{"subject":"{subject}","job":{{"id":"{job_id}","job_id":"{job_id}","object_id":'.encode()
+        + to_json(turn.object_id)
+        + f',"status":"{status.value}","timestamp":{turn.timestamp},"sleep_time_used":{sleep_time_used}}}'.encode()
+    )
     if turn.number != 1:
         body += b',"turn":%d' % turn.number
     if task is not None:
