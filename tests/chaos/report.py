@@ -12,6 +12,13 @@ from typing import Any, Final
 from tests.chaos.faults import ALL
 
 
+_LATEST: Final = (
+    "seed 904 of the current code, but for four small corrections made while it ran (outputs with unusual keys or"
+    " numbers, a child whose connection is gone, kinds that are not known, the `why` of a job that is being published);"
+    " seed 903 while batches came every 100 ms; the others while `WORK` was a work queue"
+)
+
+
 def page(
     runs: Sequence[Mapping[str, Any]],
     recovery: Mapping[str, Any] | None = None,
@@ -66,11 +73,9 @@ def _totals(runs: Sequence[Mapping[str, Any]], before: Sequence[Mapping[str, Any
             with {sums["failed"]:,} intended failures, and {sums["cancels"]:,} cancellations."""
         ),
         *wrapped(
-            f"""These are the latest runs, with handlers: seed 904 of the current code, but for four small corrections
-            made while it ran (outputs with unusual keys or numbers, a child whose connection is gone, kinds that are
-            not known, the `why` of a job that is being published); seed 903 while batches came every 100 ms; the
-            others while `WORK` was a work queue. Besides these, there were {earlier["faults"]:,} faults and
-            {earlier["accepted"]:,} accepted jobs, with {earlier["violations"]:,} violations, listed below."""
+            f"""These are the latest runs, with handlers: {_LATEST}. Besides these, there were {earlier["faults"]:,}
+            faults and {earlier["accepted"]:,} accepted jobs, with {earlier["violations"]:,} violations, listed
+            below."""
         )
         * bool(before),
         *wrapped(
