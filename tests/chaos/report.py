@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from tests.chaos.faults import ALL
 
-
 _LATEST: Final = (
     "seed 904 of the current code, but for four small corrections made while it ran (outputs with unusual keys or"
     " numbers, a child whose connection is gone, kinds that are not known, the `why` of a job that is being published);"
