@@ -15,4 +15,7 @@ with MongoClient[dict[str, object]](url) as client:
     found = database.outcomes.find(
         {"object_id": {"$gte": prefix, "$lt": prefix + "\uffff"}}, ["object_id", "status", "sleep_time_used", "attempt"]
     )
-    print(json.dumps({"outcomes": list(found), "dead_letters": database.dead_letters.count_documents({})}))
+    letters = [
+        f"{letter['subject']}: {letter['reason']}: {letter['data']}"[:600] for letter in database.dead_letters.find()
+    ]
+    print(json.dumps({"outcomes": list(found), "dead_letters": letters}))
