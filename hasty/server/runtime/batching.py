@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from hasty.server.runtime.fair_queue import FairQueue
 from hasty.server.runtime.logs import get_logger
@@ -17,7 +17,7 @@ _Entry = tuple[T, "asyncio.Future[R] | None", float]
 
 log = get_logger(__name__)
 
-QUIET_S = 0.03
+QUIET_S: Final = 0.03
 """Longer than between two groups of requests or endings under load; nobody else would share a batch after that."""
 
 
